@@ -21,7 +21,7 @@ from ..errors import UserError, telling_line
 from ..files.digests import file_digest
 from ..models import macs
 from ..runs.journal import Journal
-from . import bench, engines, noise, to_onnx, twin
+from . import bench, engines, inside, noise, to_onnx, twin
 from .compare import compare
 from .graph.quantized_weight import QuantizedWeight
 from .manifest import EXPORT, FILES, MANIFEST, ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile, Manifest
@@ -34,7 +34,7 @@ CALIBRATION_IMAGES = 256
 #: The number of them on which quantization noise is measured.
 MEASURED_IMAGES = 64
 #: Files that are made from other files.
-HALF, PICTURES = "model.fp16.onnx", "model.pictures.onnx"
+HALF = "model.fp16.onnx"
 #: How much faster a file must be to be preferred to a smaller one.
 FASTER = 1.05
 
@@ -111,7 +111,7 @@ def _write(
     begins("measuring the files")
     exported.timings = recommend(folder, manifest, settings)
     if settings.preprocess is cfg.Preprocess.inside:
-        manifest.files += _derived(exported, folder / PICTURES, lambda: _pictures(folder, manifest))
+        manifest.files += _derived(exported, folder / inside.FILE, lambda: _pictures(folder, exported))
     if quantized and cfg.Format.onnx not in formats:
         exported.notes.append("only ONNX files can be int8, the others are float: deploy.formats=[onnx]")
     if subject.config.compression.quantize and not quantized:
@@ -231,12 +231,14 @@ def _integer_onnx(
     return _described(folder, "model.int8.onnx", cfg.Format.onnx, "int8", ONNXRUNTIME)
 
 
-def _pictures(folder: Path, manifest: Manifest) -> ExportedFile:
+def _pictures(folder: Path, exported: Exported) -> ExportedFile:
     """The recommended ONNX file, else the first one, with preprocessing added to the network."""
+    manifest = exported.manifest
     files = sorted(manifest.files, key=manifest.is_recommended, reverse=True)
     network = next(file for file in files if file.format == cfg.Format.onnx.value)
-    to_onnx.add_pictures(folder / network.path, folder / PICTURES, manifest)
-    return _described(folder, PICTURES, cfg.Format.onnx, network.precision, None)
+    write_manifest(folder, manifest)
+    exported.notes.append(inside.write(folder, manifest, network.path))
+    return _described(folder, inside.FILE, cfg.Format.onnx, network.precision, None)
 
 
 def _some_images(batches: Iterable[Batch]) -> np.ndarray:

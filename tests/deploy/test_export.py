@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -251,6 +252,16 @@ def test_a_file_that_prepares_pictures_holds_the_recommended_network(exported, t
     session = onnxruntime.InferenceSession(tmp_path / "export" / added.path, providers=["CPUExecutionProvider"])
     expected = Deployed(tmp_path / "export", "model.onnx")([Image.fromarray(picture)])
     np.testing.assert_allclose(session.run(["probabilities"], {"pictures": picture[None]})[0], expected, atol=2e-3)
+
+
+def test_a_file_that_prepares_pictures_otherwise_is_not_kept(exported, tmp_path, monkeypatch, capsys):
+    add, words = to_onnx.add_pictures, ["--format", "onnx", "--output", str(tmp_path), "deploy.preprocess=inside"]
+    monkeypatch.setattr(
+        to_onnx, "add_pictures", lambda network, path, described: add(network, path, replace(described, std=[1e-3] * 3))
+    )
+    assert run_here(["export", str(exported), *words]) == 2
+    assert "model.pictures.onnx could not be made: ExportError: its probabilities differ by" in capsys.readouterr().err
+    assert contents(tmp_path / "export").keys() == {"model.json", "model.onnx"}
 
 
 def fails(error):
