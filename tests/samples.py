@@ -244,8 +244,10 @@ def soft_cross_entropy(logits, labels):
     return -(labels * F.log_softmax(logits)).sum(-1).mean()
 
 
-def voted(images=24):
+def voted(images=24, side=8):
     """Grey images and the votes of five people on each."""
     generator = np.random.default_rng(3)
     votes = generator.multinomial(5, [0.5, 0.3, 0.2], images).astype(np.float32)
-    return Source("voted", ["a", "b", "c"], Images(generator.integers(0, 255, (images, 8, 8, 3), np.uint8), votes))
+    return Source(
+        "voted", ["a", "b", "c"], Images(generator.integers(0, 255, (images, side, side, 3), np.uint8), votes)
+    )

@@ -26,11 +26,24 @@ RUN = [
 ]  # fmt: skip
 SMALL = "model=mobilenet_v3_small_x0_35"
 LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]
+#: With operations of each kind, and images that are mixed.
+EVERY_AUGMENTATION = [
+    "augment=[photos,rand]", "augment.crop_scale=[0.3,1]", "augment.flip_vertical=true", "augment.rotation=20",
+    "augment.translation=0.1", "augment.zoom=[0.8,1.2]", "augment.grey=0.2", "augment.blur=0.3", "augment.equalize=0.2",
+    "augment.cutout=2", "augment.erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1",
+    "augment.mix_last_probability=0.5",
+]  # fmt: skip
+SHARES = "every augmentation, mixed, shares of classes"
 COMPOSITIONS = {
     "averages, parts of a batch": [*LINEAR, "train.ema=0.9", "train.accumulate=2"],
     "evaluations within epochs, plateau": [
         *LINEAR, "schedule=plateau", "schedule.patience=1", "schedule.min_delta=0.05",
         "train.eval_every_steps=4", "train.ema=0.9",
+    ],
+    "every augmentation, mixed, drawn by class": [*LINEAR, *EVERY_AUGMENTATION, "data.sampler=sqrt", "train.ema=0.9"],
+    SHARES: [
+        "data=custom", "data.target=tests.samples:voted", "+data.kwargs={images:60,side:32}", "data.labels=soft",
+        "data.val_fraction=0.2", "data.batch_size=8", *RUN[5:], *LINEAR, *EVERY_AUGMENTATION,
     ],
     "balanced sampling, weights": [
         *LINEAR, "data.sampler=balanced", "loss=focal", "loss.class_weights=auto", "augment.flip=true",
@@ -147,7 +160,7 @@ def uninterrupted(tmp_path_factory, config_of):
     @functools.cache
     def run(name):
         directory = tmp_path_factory.mktemp("whole")
-        config = config_of(*RUN, *COMPOSITIONS[name])
+        config = config_of(*COMPOSITIONS[name] if name == SHARES else [*RUN, *COMPOSITIONS[name]])
         whole, ending = trained(directory, config)
         assert ending is Ending.complete
         return config, whole, directory

@@ -65,6 +65,11 @@ COMPOSITIONS = {
     ],
     "cls with its own average": ["mode.average=true", "mode.average_decay=0.9", "mimic=kl", *PLAIN],
     "cls with mixed pictures": ["augment.mixup=0.4", "augment.cutmix=1", "augment.mix_off_epochs=1", *PLAIN],
+    "cls with every augmentation, mixed, drawn by class": [
+        "augment=[photos,rand]", "augment.crop_scale=[0.3,1]", "augment.rotation=20", "augment.grey=0.2",
+        "augment.blur=0.3", "augment.equalize=0.2", "augment.erasing=0.5", "augment.mixup=0.4", "augment.cutmix=1",
+        "augment.mix_last_probability=0.5", "data.sampler=sqrt", "train.accumulate=2", *PLAIN,
+    ],
     "cls, head first, then all": [
         "model.freeze=[backbone]", "model.freeze_epochs=1", "optimizer.layer_decay=0.8", "train.ema=0.9", *PLAIN,
     ],
