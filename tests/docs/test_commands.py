@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from examples import real_sets
 from runner.__main__ import VERBS
 from runner.__main__ import command as run_here
 from runner.cli import compose, sweep
@@ -148,3 +150,30 @@ def test_the_tutorial_leads_to_served_integers(tmp_path):
     manifest = json.loads((tmp_path / "outputs" / "int8" / "export" / "model.json").read_text())
     assert any(file["precision"] == "int8" for file in manifest["files"])
     assert len(commands(ROOT / "docs" / "tutorial.md")) <= 10
+
+
+@pytest.mark.slow
+def test_the_page_of_photos_leads_to_integers_that_were_fine_tuned(tmp_path):
+    """Its commands one after another, on pictures of two classes that were made here, with the weights it names."""
+    try:
+        weights = real_sets.efficientnet_lite0()
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"the weights cannot be fetched: {error}")
+    (write_set(tmp_path / "set", each=16) / "train").rename(tmp_path / "my photos")
+    Image.new("RGB", (50, 40)).save(tmp_path / "photo.jpg")
+    short = ["+debug=fast_dev_run", "train.threads=1", "deploy.bench_s=0.01", "data.image_size=64", "tracking=none"]
+    lines = commands(ROOT / "docs" / "photos.md")
+    assert len(lines) <= 10
+    for line in lines:
+        if any(line.startswith(begin) for begin in ELSEWHERE):
+            continue
+        given = [
+            word.replace("=DIR", f"='{tmp_path}/my photos'").replace("=imagenet", f"='{weights}'")
+            for word in words(line)[3:]
+        ]
+        sizes = {"data": short[3:4]}.get(given[0], [] if given[0] in VERBS else short)
+        result = run_command(*given, *sizes, cwd=tmp_path, timeout=300)
+        assert result.returncode == 0, (given, result.stderr + result.stdout)
+    described = json.loads((tmp_path / "outputs" / "photos-int8" / "export" / "model.json").read_text())
+    assert described["recommended"] == "model.int8.onnx"
+    assert (tmp_path / "outputs" / "photos" / "report.html").is_file()
