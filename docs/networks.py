@@ -42,7 +42,9 @@ SIZES = {
 def main(names: list[str]) -> None:
     """Measure what was not yet, or the networks of these names."""
     known = networks.known()
-    rows = {name: known.get(name, Network(name)) for name in every_name()}
+    # What was left out before is tried again only with all others.
+    chosen = [name for name in every_name() if not names or name in known or name in names]
+    rows = {name: known.get(name, Network(name)) for name in chosen}
     for name in names or [name for name, row in rows.items() if row.macs is None]:
         try:
             rows[name] = measure(name)
@@ -66,12 +68,12 @@ def every_name() -> list[str]:
     backbones = paddleclas.backbones()
     functions = {name: getattr(backbones, name) for name in sorted(backbones.__all__)}
     taking = [name for name, function in functions.items() if inspect.isfunction(function) and takes_classes(function)]
-    return [*own_names(), *cfg.NAMED, *(f"{PADDLECLAS}{name}" for name in taking)]
+    return [*own_names(), *cfg.ARCHITECTURES, *(f"{PADDLECLAS}{name}" for name in taking)]
 
 
 def own_names() -> list[str]:
     """The choices of `model` that this package designed or wrote itself."""
-    return [name for name in choices()["model"] if name not in (*cfg.NAMED, *OPEN)]
+    return [name for name in choices()["model"] if name not in (*cfg.ARCHITECTURES, *OPEN)]
 
 
 def takes_classes(create: Any) -> bool:

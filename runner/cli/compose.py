@@ -35,7 +35,7 @@ from omegaconf.errors import (
 )
 
 from .. import terminal
-from ..config import GROUPS, NAMED, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
+from ..config import ARCHITECTURES, GROUPS, Callback, Checkpoint, Config, CustomMetric, Optuna, Train
 from ..config import store as config_store
 from ..config.keys import below_null, null_group, renamed, unknown_key
 from ..config.store import keys_of, without_value
@@ -73,7 +73,7 @@ def _register_schemas() -> None:
     store.store(group="schema/train", name="default", node=Train)
     store.store(group="schema/checkpoint", name="default", node=Checkpoint)
     store.store(group="schema/sweep", name="optuna", node=Optuna)
-    for name in NAMED:
+    for name in ARCHITECTURES:
         choice = {"defaults": ["/schema/model/vision@_here_", "_self_"], "architecture": name}
         store.store(group="model", name=name, node=choice)
     OmegaConf.register_new_resolver("short_id", short_id, replace=True)

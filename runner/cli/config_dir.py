@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import NAMED, Config, networks
+from ..config import ARCHITECTURES, Config, networks
 
 
 def config_dir() -> Path:
@@ -22,7 +22,7 @@ def choices() -> dict[str, list[str]]:
         for group in [*Config.__dataclass_fields__, "sweep/optuna", "experiment"]
         if group == "experiment" or any((root / group).glob("*.yaml"))
     }
-    return by_group | {"model": [*by_group["model"], *NAMED]}
+    return by_group | {"model": [*by_group["model"], *ARCHITECTURES]}
 
 
 def completed(line: str) -> list[str] | None:

@@ -7,7 +7,6 @@ import difflib
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import OmegaConf
 
-from .. import config as cfg
 from ..config import networks
 from ..errors import nearest
 
@@ -38,8 +37,6 @@ def suggestion(choice: str, valid: list[str]) -> str:
     meant = paths.get(lower) or paths.get(f"{GROUP}/{lower}")
     if not meant and lower.startswith(f"{GROUP}/"):
         meant = paths.get(next(iter(difflib.get_close_matches(lower, paths, n=1, cutoff=0.5)), ""))
-    if lower in cfg.ARCHITECTURES and lower not in valid:
-        return f" paddle.vision's network of that name: model=vision model.architecture={lower}"
     if meant:
         return f" Did you mean '{meant}'?\n`runner models {GROUP}` lists them."
     return f"{nearest(choice, valid)}\nValid: {', '.join(valid)}, and what `runner models {GROUP}` lists"

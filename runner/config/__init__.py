@@ -99,7 +99,6 @@ from .mode import (
 from .model import (
     ARCHITECTURES,
     DEPTHS,
-    NAMED,
     PUBLISHED,
     CustomModel,
     EfficientNetLite,

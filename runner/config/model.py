@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from .fields import bounded, size_of_images, weights_path
 
-#: The functions of `paddle.vision.models` that build a network.
+#: The functions of `paddle.vision.models` that build a network: choices of `model` by their names.
 ARCHITECTURES = (
     "alexnet", "densenet121", "densenet161", "densenet169", "densenet201", "densenet264", "googlenet", "inception_v3",
     "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet101", "resnet152", "resnet18",
@@ -15,8 +15,6 @@ ARCHITECTURES = (
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0", "squeezenet1_0",
     "squeezenet1_1", "vgg11", "vgg13", "vgg16", "vgg19", "wide_resnet101_2", "wide_resnet50_2",
 )  # fmt: skip
-#: Those that are choices of `model` by their own names: MobileNetV3 is rather this package's own.
-NAMED = tuple(name for name in ARCHITECTURES if not name.startswith("mobilenet_v3"))
 
 #: The value of `weights` for the published weights of an architecture.
 PUBLISHED = "imagenet"

@@ -147,7 +147,7 @@ def compositions(group):
     found = {}
     with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
         # The networks of paddle.vision have the same keys.
-        alike = {*cfg.NAMED} - {"resnet18"}
+        alike = {*cfg.ARCHITECTURES} - {"resnet18"}
         for choice in [choice for choice in choices().get(group, [""]) if choice not in alike]:
             name = f"{group}={choice}" * bool(choice and group != "debug")
             target = [f"{group}.target=a:b"] * (choice == "custom" and group != "tracking")

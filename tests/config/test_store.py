@@ -40,7 +40,7 @@ EVERY_CHOICE = [
     (group, choice)
     for group, names in choices().items()
     for choice in names
-    if group not in ("debug", "experiment") and (choice not in cfg.NAMED or choice == "resnet50")
+    if group not in ("debug", "experiment") and (choice not in cfg.ARCHITECTURES or choice == "resnet50")
 ]
 
 

@@ -2,7 +2,6 @@ import inspect
 
 import paddle
 import pytest
-from hydra.errors import MissingConfigException
 from paddle import nn
 from paddle.vision import models
 
@@ -36,11 +35,9 @@ def test_the_name_of_a_network_of_paddle_is_a_choice(config_of, name):
     assert config_of(f"model={name}", "+model.kwargs.a=1").model.kwargs == {"a": 1}
 
 
-def test_a_mobilenet_v3_is_this_package_s_own_unless_it_is_said(config_of):
-    with pytest.raises(MissingConfigException, match="mobilenet_v3_large"):
-        config_of("model=mobilenet_v3_large")
-    model = config_of("model=vision", "model.architecture=mobilenet_v3_large").model
-    assert model == cfg.Vision(architecture="mobilenet_v3_large")
+def test_a_mobilenet_v3_without_a_width_is_paddle_s(config_of):
+    assert config_of("model=mobilenet_v3_large").model == cfg.Vision(architecture="mobilenet_v3_large")
+    assert isinstance(config_of("model=mobilenet_v3_large_x1_0").model, cfg.MobileNetV3)
 
 
 def test_arguments_reach_the_architecture():

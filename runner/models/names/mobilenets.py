@@ -56,8 +56,7 @@ V2 = (
 
 _OTHER_V3 = (
     "its first block has no expansion, it rounds the squeeze to multiples of 8, and its ε and hard sigmoid "
-    "differ. Use model=vision model.architecture=mobilenet_v3_large (or _small), which is that network, or weights of "
-    "PaddleClas for this one."
+    "differ. Use model=mobilenet_v3_large (or _small), which is that network, or weights of PaddleClas for this one."
 )
 V3 = (
     Names(
