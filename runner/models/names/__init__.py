@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ... import config as cfg
-from . import classic, efficientnet_lite, mobilenets, residual
+from . import classic, efficientnet_lite, mobilenets, residual, transformers
 from .mapping import Names, Translated, translate
 
 __all__ = ["Names", "Translated", "of", "translate"]
@@ -24,6 +24,10 @@ _VISION: dict[str, tuple[Names, ...]] = {
     "squeezenet": classic.SQUEEZENET,
     "vgg": classic.VGG,
 }
+#: The same of those in PaddleClas that do not have the names of others already.
+_PADDLECLAS: dict[str, tuple[Names, ...]] = {
+    "ConvNeXt": transformers.CONVNEXT,
+}
 
 
 def of(model: cfg.Model) -> tuple[Names, ...]:
@@ -38,5 +42,11 @@ def of(model: cfg.Model) -> tuple[Names, ...]:
         case cfg.Vision(architecture=architecture) if architecture.startswith("resnet"):
             return residual.resnet(architecture)
         case cfg.Vision(architecture=architecture):
-            return next((tables for start, tables in _VISION.items() if architecture.startswith(start)), ())
+            return _beginning(_VISION, architecture)
+        case cfg.PaddleClas(architecture=architecture):
+            return _beginning(_PADDLECLAS, architecture)
     return ()
+
+
+def _beginning(tables: dict[str, tuple[Names, ...]], architecture: str) -> tuple[Names, ...]:
+    return next((own for start, own in tables.items() if architecture.startswith(start)), ())

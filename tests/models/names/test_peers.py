@@ -14,6 +14,7 @@ import pytest
 from runner import config as cfg
 from runner import models
 from runner.checkpoints import weights
+from runner.config import networks
 from runner.models import Networks
 from tests.real_sets import package
 
@@ -22,6 +23,10 @@ pytestmark = pytest.mark.slow
 
 def vision(architecture: str) -> cfg.Vision:
     return cfg.Vision(architecture=architecture)
+
+
+def paddleclas(architecture: str, size: int) -> cfg.PaddleClas:
+    return cfg.PaddleClas(architecture=architecture, image_size=size)
 
 
 #: Architecture → side of the images.
@@ -40,6 +45,9 @@ TIMM = {
     "densenet121": (vision("densenet121"), 64),
     "vgg11": (vision("vgg11"), 224),
     "inception_v3": (vision("inception_v3"), 149),
+    "deit_tiny_patch16_224": (paddleclas("DeiT_tiny_patch16_224", 224), 224),
+    "deit_tiny_distilled_patch16_224": (paddleclas("DeiT_tiny_distilled_patch16_224", 224), 224),
+    "convnext_tiny": (paddleclas("ConvNeXt_tiny", 64), 64),
 }
 
 
@@ -58,6 +66,9 @@ def with_statistics(torch, network):
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.uniform_(-0.2, 0.2)
             layer.running_var.uniform_(0.5, 2)
+            layer.weight.data.uniform_(0.7, 1.3)
+            layer.bias.data.uniform_(-0.2, 0.2)
+        elif isinstance(layer, torch.nn.LayerNorm):
             layer.weight.data.uniform_(0.7, 1.3)
             layer.bias.data.uniform_(-0.2, 0.2)
     return network.eval()
@@ -94,6 +105,9 @@ def test_a_network_of_torchvision(name, tmp_path):
 def test_a_network_of_timm(name, tmp_path):
     torch, timm = torch_package("timm")
     model, side = TIMM[name]
+    if isinstance(model, cfg.PaddleClas):
+        for problem in networks.without_paddleclas():
+            pytest.skip(problem)
     same_logits(torch, with_statistics(torch, timm.create_model(name)), model, side, tmp_path / "w.pth")
 
 
