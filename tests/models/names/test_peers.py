@@ -45,6 +45,7 @@ TIMM = {
     "densenet121": (vision("densenet121"), 64),
     "vgg11": (vision("vgg11"), 224),
     "inception_v3": (vision("inception_v3"), 149),
+    "vit_base_patch16_224": (paddleclas("ViT_base_patch16_224", 224), 224),
     "deit_tiny_patch16_224": (paddleclas("DeiT_tiny_patch16_224", 224), 224),
     "deit_tiny_distilled_patch16_224": (paddleclas("DeiT_tiny_distilled_patch16_224", 224), 224),
     "convnext_tiny": (paddleclas("ConvNeXt_tiny", 64), 64),
