@@ -72,7 +72,7 @@ test-fuzz: $(DEVELOPMENT)
 		tests/data/test_unpickling.py tests/data/test_damaged_images.py $(ARGS)
 
 # What is skipped without the peers; -rs names what is skipped all the same.
-PEERS := tests/models tests/zoo tests/data/augment/test_torchvision.py tests/benchmarks/test_finetuning.py
+PEERS := tests/models tests/zoo tests/methods tests/data/augment/test_torchvision.py tests/benchmarks/test_finetuning.py
 test-peers: $(BESIDE)/.installed
 	$(BESIDE)/bin/python -m pytest -n 2 -rs $(PEERS) $(ARGS)
 

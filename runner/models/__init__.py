@@ -37,7 +37,7 @@ def build(config: cfg.Model, num_classes: int, channels: int = 3) -> nn.Layer:
     Its first layers are adapted to the number of channels, and to small images, except for a user-defined network's.
     """
     network = _build(config, num_classes)
-    batch_norm.replace(network)
+    batch_norm.convert(network)
     if isinstance(config, cfg.CustomModel):
         return network
     if config.stem is cfg.Stem.small:

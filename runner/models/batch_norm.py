@@ -14,7 +14,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-def replace(network: nn.Layer) -> None:
+def convert(network: nn.Layer) -> None:
     """Put an equal `ActivatedNorm` in the place of every `paddle.nn.BatchNorm`, in place.
 
     `nn.BatchNorm`, which most networks of PaddleClas have, shares no base class with `nn.BatchNorm2D` but `nn.Layer`.

@@ -225,8 +225,8 @@ def test_the_last_of_several_cuts_is_as_fast_as_is_wanted(monkeypatch):
     """On a machine where half as many MACs take more than half the time of what was measured before training."""
     scored, of_units = [], importance.of_units
     monkeypatch.setattr(importance, "of_units", lambda *given: scored.append(given) or of_units(*given))
-    tried, is_fast = [], pruning._is_fast
-    monkeypatch.setattr(pruning, "_is_fast", lambda *given: tried.append(given) or is_fast(*given))
+    tried, measured = [], pruning._measured
+    monkeypatch.setattr(pruning, "_measured", lambda *given: tried.append(given) or measured(*given))
     settings = cfg.Pruning(criterion="l2_norm", ratio=0.4, budget=cfg.Budget.latency, begin_epoch=1, parts=2,
                            channel_multiple=1)  # fmt: skip
     network = built()

@@ -53,7 +53,7 @@ def test_it_computes_the_same_under_the_same_names(act, accelerated):
     paddle.seed(0)
     old = Old(act=act)
     new = copy.deepcopy(old)
-    batch_norm.replace(new)
+    batch_norm.convert(new)
     assert not any(type(layer) is nn.BatchNorm for layer in new.sublayers())
     assert new.bn is new.block[1]
     if accelerated:
@@ -79,14 +79,14 @@ def test_it_computes_the_same_under_the_same_names(act, accelerated):
 @pytest.mark.parametrize("kind", [{"act": "leaky_relu"}, {"trainable_statistics": True}])
 def test_what_has_no_equal_stays(kind):
     network = nn.Sequential(nn.Conv2D(3, 4, 1), nn.BatchNorm(4, **kind))
-    batch_norm.replace(network)
+    batch_norm.convert(network)
     assert type(network[1]) is nn.BatchNorm
 
 
 def test_statistics_that_are_fixed_stay_fixed():
     network = nn.Sequential(nn.BatchNorm(3, use_global_stats=True))
     network[0]._mean.set_value(np.array([1, 2, 3], "float32"))
-    batch_norm.replace(network)
+    batch_norm.convert(network)
     network.train()
     images = paddle.ones([2, 3, 2, 2])
     np.testing.assert_allclose(network(images).numpy()[0, :, 0, 0], [0, -1, -2], rtol=1e-4)
