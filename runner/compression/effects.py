@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,11 +65,13 @@ class Pruned:
     """Correct predictions of that network and of this one."""
     noise: float | None = None
     """Ratio of its logits to their change, in dB."""
+    similarity: dict[str, float] = field(default_factory=dict)
+    """Convolution → `similarity` of what it gives now to what it gave in that network."""
 
     @property
-    def layers(self) -> list[tuple[str, int, int]]:
-        """(convolution, filters before, after), by the fraction lost, the largest first."""
-        listed = [(name, before, after) for name, (before, after) in self.channels.items()]
+    def layers(self) -> list[tuple[str, int, int, float | None]]:
+        """(convolution, filters before, after, similarity), by the fraction lost, the largest first."""
+        listed = [(name, before, after, self.similarity.get(name)) for name, (before, after) in self.channels.items()]
         return sorted(listed, key=lambda one: one[2] / one[1])
 
 
@@ -125,20 +129,59 @@ def of_pruning(
 ) -> Pruned:  # fmt: skip
     """The effect of a plan, `plan.PruningPlan` as JSON; compared with the unpruned network, if that exists.
 
-    Both networks compute in floats: later quantization is not an effect of pruning. `floats` as in `of_integers`.
+    Both networks compute in floats: later quantization is not an effect of pruning. `floats` as in `of_integers`. Maps
+    have to be [N, C, H, W], as Paddle's layers give them.
     """
     channels = {name: (int(before), int(after)) for name, (before, after) in plan["channels"].items()}
     pruned = Pruned(channels, tuple(plan["macs"]), tuple(plan["params"]))
     if origin and floats:
         with preserved(network), preserved(origin[1]), paddle.no_grad():
             network.eval(), origin[1].eval()
-            before = _logits(origin[1], batches)
-            with floats.within(floats.layers):
+            with _means(origin[1], channels) as means_before:
+                before = _logits(origin[1], batches)
+            with floats.within(floats.layers), _means(network, channels) as means:
                 after = _logits(network, batches)
+        both = [name for name in channels if name in means and name in means_before]
+        pruned.similarity = {
+            name: similarity(np.concatenate(means_before[name]), np.concatenate(means[name])) for name in both
+        }
         pruned.origin, pruned.noise = origin[0], snr.decibels(*snr.powers(before, after))
         pruned.changed = changed(decide(after), decide(before))
         pruned.right = len(labels) - changed(decide(before), labels), len(labels) - changed(decide(after), labels)
     return pruned
+
+
+def similarity(before: np.ndarray, after: np.ndarray) -> float:
+    """Linear CKA of two layers' outputs for the same images, float [N, p] and [N, q], from 0 to 1.
+
+    1: one is the other, turned and scaled, whatever the number of channels (Kornblith et al., Similarity of Neural
+    Network Representations Revisited, ICML 2019, eq. 5). NaN where a layer gives the same for all images.
+    """
+    x, y = (np.asarray(one, np.float64) - np.mean(one, axis=0, dtype=np.float64) for one in (before, after))
+    scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    return float(np.linalg.norm(x.T @ y) ** 2 / scale) if scale > 0 else math.nan
+
+
+@contextlib.contextmanager
+def _means(network: nn.Layer, names: Iterable[str]) -> Iterator[dict[str, list[np.ndarray]]]:
+    """Within the context each layer of these names appends the means of its maps, float32 [n, C]."""
+    means: dict[str, list[np.ndarray]] = {}
+
+    def kept(name: str) -> Callable[[nn.Layer, Any, Tensor], None]:
+        def keep(_layer: nn.Layer, _inputs: Any, maps: Tensor) -> None:
+            means.setdefault(name, []).append(maps.astype("float32").flatten(2).mean(2).numpy())
+
+        return keep
+
+    wanted = set(names)
+    hooks = [
+        layer.register_forward_post_hook(kept(name)) for name, layer in network.named_sublayers() if name in wanted
+    ]
+    try:
+        yield means
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def changed(decisions: np.ndarray, others: np.ndarray) -> int:

@@ -17,6 +17,7 @@ from ..deploy import noise, quantization
 from ..deploy.manifest import EXPORT
 from ..deploy.predict import probabilities
 from ..deploy.quantization import QuantizedLayer
+from ..kernels.layers import stock
 from . import finished
 from .finished import Classifier
 from .stage import Stage, sample
@@ -63,7 +64,8 @@ def measure(
             if described := by_layer.get(layer.name):
                 layer.own_noise, layer.noise = described.output_snr_db, described.accumulated_snr_db
     if plan:
-        measured.pruned = effects.of_pruning(plan, network, floats, origin, batches, decide, labels)
+        with stock():
+            measured.pruned = effects.of_pruning(plan, network, floats, origin, batches, decide, labels)
     return measured
 
 

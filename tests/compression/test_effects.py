@@ -13,6 +13,7 @@ from runner import config as cfg
 from runner.compression import effects, ptq, slim
 from runner.compression.floats import Floats
 from runner.kernels.accelerate import accelerate
+from runner.kernels.layers import stock
 
 
 def decide(logits):
@@ -138,9 +139,11 @@ def test_floats_are_those_that_quantization_began_with(how, accelerated):
         alone, restored = (put_in_floats(copy.deepcopy(rounded), plain, names) for names in (others, [one.name]))
         assert one.alone == (decide(alone(batch).numpy()) != expected).sum()
         assert one.restored == (decide(restored(batch).numpy()) != integers).sum()
-    plan = {"channels": {}, "macs": (2, 1), "params": (2, 1)}
-    pruned = effects.of_pruning(plan, rounded, floats, ("before", plain), [batch], decide, expected)
+    plan = {"channels": {"0": (8, 8)}, "macs": (2, 1), "params": (2, 1)}
+    with stock():
+        pruned = effects.of_pruning(plan, rounded, floats, ("before", plain), [batch], decide, expected)
     assert (pruned.changed, pruned.right) == (0, (64, 64))
+    assert pruned.layers == [("0", 8, 8, pytest.approx(1, abs=1e-4))]
     for name, value in rounded.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), state[name], err_msg=name)
 
@@ -156,6 +159,20 @@ def test_without_float_weights_nothing_is_compared_with_them(networks):
     plan = {"channels": {"0": (8, 4)}, "macs": (2, 1), "params": (2, 1)}
     pruned = effects.of_pruning(plan, rounded, None, ("before", plain), [batch], decide, labels)
     assert (pruned.origin, pruned.changed, pruned.right) == ("", None, None)
+
+
+def test_outputs_of_layers_are_alike_up_to_rotation_and_scale():
+    generator = np.random.default_rng(0)
+    outputs, other = generator.normal(size=(200, 6)), generator.normal(size=(200, 4))
+    rotation, _ = np.linalg.qr(generator.normal(size=(6, 6)))
+    assert effects.similarity(outputs, 3 * outputs @ rotation + 1) == pytest.approx(1)
+    assert effects.similarity(outputs, other) < 0.1
+    # As the paper writes it with Gram matrices of the images.
+    centre = np.eye(200) - 1 / 200
+    grams = [centre @ one @ one.T @ centre for one in (outputs, outputs[:, :3])]
+    expected = (grams[0] * grams[1]).sum() / np.sqrt((grams[0] ** 2).sum() * (grams[1] ** 2).sum())
+    assert effects.similarity(outputs, outputs[:, :3]) == pytest.approx(expected)
+    assert np.isnan(effects.similarity(np.ones((5, 2)), outputs[:5]))
 
 
 def test_with_many_labels_a_decision_is_all_of_them():
