@@ -29,7 +29,7 @@ RECIPES = {
     "qat": ["experiment=compress/qat", "train.epochs=12"],
     "ptq": ["experiment=compress/ptq"],
     "fpgm": ["experiment=compress/fpgm", "train.epochs=4"],
-    # More than half, since the layers are measured in another process than the file.
+    # More than half: pruning measures in another process, and finds a tenth more or less.
     HALF: [
         "experiment=compress/fpgm", "compression.prune.budget=latency", "compression.prune.ratio=0.58",
         "train.epochs=12", "deploy.threads=1",
@@ -140,13 +140,13 @@ def problems(rows: list[dict[str, Any]]) -> list[str]:
             pruned = speed(rows, find(rows, f"{model}/fpgm", "float32", batch))
             if pruned <= 1:
                 found.append(f"{model}, batch {batch}: pruned is {pruned:.2f} times as fast as dense")
-    lacking = [short(rows, kind, "int8", BATCHES, INT8_TIMES, INT8_POINTS) for kind in INTEGERS]
+    lacking = [out_of_bounds(rows, kind, "int8", BATCHES, INT8_TIMES, INT8_POINTS) for kind in INTEGERS]
     if all(lacking):
         found += [line for lines in lacking for line in lines]
-    return found + short(rows, HALF, "float32", BATCHES[:1], HALF_TIMES, HALF_POINTS)
+    return found + out_of_bounds(rows, HALF, "float32", BATCHES[:1], HALF_TIMES, HALF_POINTS)
 
 
-def short(
+def out_of_bounds(
     rows: list[dict[str, Any]], kind: str, precision: str, batches: tuple[int, ...], times: float, points: float
 ) -> list[str]:
     """What a compressed ResNet-18 lacks of the speed that is asked for, or loses beyond the points that it may."""

@@ -9,6 +9,7 @@
 // metadata too; `client.py` applies them.
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <fstream>
 #include <iostream>
@@ -34,11 +35,13 @@ std::vector<std::uint8_t> read_ppm(const std::string& path, std::vector<std::int
   file.read(magic.data(), 2);
   const std::int64_t width = next_number(file), height = next_number(file), most = next_number(file);
   file.get();
-  const bool is_small = std::max(width, height) <= 65536 && std::min(width, height) > 0;
-  if (!file || magic != "P6" || most != 255 || !is_small) throw std::runtime_error(path + " is not a binary PPM of 8 bits");
+  if (!file || magic != "P6" || most != 255 || std::min(width, height) < 1 || std::max(width, height) > 65536)
+    throw std::runtime_error(path + " is not a binary PPM of 8 bits");
+  const auto begin = file.tellg();
+  if (file.seekg(0, std::ios::end).tellg() - begin < height * width * 3) throw std::runtime_error(path + " ends too early");
+  file.seekg(begin);
   std::vector<std::uint8_t> pixels(static_cast<std::size_t>(height * width * 3));
   file.read(reinterpret_cast<char*>(pixels.data()), height * width * 3);
-  if (!file) throw std::runtime_error(path + " ends too early");
   shape = {1, height, width, 3};
   return pixels;
 }
@@ -58,7 +61,8 @@ int main(int count, char** arguments) try {
   Ort::Session session(env, arguments[1], Ort::SessionOptions());
   Ort::AllocatorWithDefaultOptions allocator;
   const Ort::ModelMetadata metadata = session.GetModelMetadata();
-  const std::string classes = metadata.LookupCustomMetadataMapAllocated("classes", allocator).get();
+  const auto classes = metadata.LookupCustomMetadataMapAllocated("classes", allocator);
+  if (!classes) throw std::runtime_error(std::string(arguments[1]) + " names no classes. Export it with deploy.preprocess=inside.");
   const auto unknown_below = metadata.LookupCustomMetadataMapAllocated("unknown_below", allocator);
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   const char *input = "pictures", *output = "probabilities";
@@ -70,7 +74,7 @@ int main(int count, char** arguments) try {
     const float* begin = outputs[0].GetTensorData<float>();
     const float* best = std::max_element(begin, begin + outputs[0].GetTensorTypeAndShapeInfo().GetElementCount());
     const bool is_known = !unknown_below || *best >= std::stof(unknown_below.get());
-    const std::string name = is_known ? text_of(classes, best - begin) : "\"unknown\"";
+    const std::string name = is_known ? text_of(classes.get(), best - begin) : "\"unknown\"";
     std::cout << arguments[place] << '\t' << name << '\t' << *best << '\n';
   }
 } catch (const std::exception& error) {

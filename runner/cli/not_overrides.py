@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -33,9 +34,9 @@ def did_you_mean(word: str, words: Sequence[str] = ()) -> str:
         return f" Did you mean {terminal.words([terminal.override(key, path)])}?"
     meant = _folder(word) or _choice(word)
     hint = f" Did you mean {terminal.words(meant)}?" if meant else ""
-    if not key:
+    parts, behind = parts[: place + 1], [*words[words.index(word) + 1 :], ""] if key else []
+    if not key or behind[0] == "=" or any(part.startswith(("-", "~")) for part in parts[1:]):
         return hint
-    parts = parts[: place + 1]
     if parts[0].endswith(","):
         several = "".join(parts)
         return f"{hint} Write several values without spaces: {terminal.words([f'{key}={several}'])}"
@@ -52,8 +53,8 @@ def _value_around(word: str, words: Sequence[str]) -> tuple[str, list[str], int]
     if begin is None:
         return "", [], 0
     key, _, first = words[begin].partition("=")
-    end = next((number for number in range(place, len(words)) if "=" in words[number]), len(words))
-    return key, [first, *words[begin + 1 : end]], place - begin
+    parts = list(itertools.takewhile(lambda part: "=" not in part, words[begin + 1 :]))
+    return key, [first, *parts], place - begin
 
 
 def _folder(word: str) -> list[str]:

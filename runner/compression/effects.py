@@ -16,6 +16,8 @@ from ..models.input_check import preserved
 from . import slim, snr
 from .floats import Floats
 
+#: Values that differ by less than this part of the largest one are the same.
+CONSTANT = 1e-6
 #: Logits, float32 [N, K], to predictions: int64 [N], or multi-label uint8 [N, K].
 Decide = Callable[[np.ndarray], np.ndarray]
 
@@ -152,14 +154,28 @@ def of_pruning(
 
 
 def similarity(before: np.ndarray, after: np.ndarray) -> float:
-    """Linear CKA of two layers' outputs for the same images, float [N, p] and [N, q], from 0 to 1.
+    """Linear CKA of two layers' outputs for the same images, float [N, p] and [N, q]: at most 1, and about 0 by chance.
 
     1: one is the other, turned and scaled, whatever the number of channels (Kornblith et al., Similarity of Neural
-    Network Representations Revisited, ICML 2019, eq. 5). NaN where a layer gives the same for all images.
+    Network Representations Revisited, ICML 2019), with the estimator of HSIC that few images do not bias (Song et al.,
+    Feature Selection via Dependence Maximization, JMLR 2012, eq. 5). NaN of fewer than four images, or where a layer
+    gives the same for all of them.
     """
     x, y = (np.asarray(one, np.float64) - np.mean(one, axis=0, dtype=np.float64) for one in (before, after))
-    scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(np.linalg.norm(x.T @ y) ** 2 / scale) if scale > 0 else math.nan
+    if len(x) < 4 or any(np.abs(one).max() <= CONSTANT * np.abs(own).max() for one, own in ((x, before), (y, after))):
+        return math.nan
+    scale = _hsic(x, x) * _hsic(y, y)
+    return float(_hsic(x, y) / math.sqrt(scale)) if scale > 0 else math.nan
+
+
+def _hsic(x: np.ndarray, y: np.ndarray) -> float:
+    """The unbiased Hilbert-Schmidt independence criterion of [N, p] and [N, q], with linear kernels."""
+    grams = [one @ one.T for one in (x, y)]
+    for gram in grams:
+        np.fill_diagonal(gram, 0.0)
+    (one, other), n = grams, len(x)
+    mixed = one.sum() * other.sum() / ((n - 1) * (n - 2)) - 2 * (one.sum(0) @ other.sum(0)) / (n - 2)
+    return float(((one * other).sum() + mixed) / (n * (n - 3)))
 
 
 @contextlib.contextmanager

@@ -45,7 +45,8 @@ class PruningPlan:
     latency: list[tuple[int, float]] = field(default_factory=list)
     """(MACs, milliseconds) of the network with decreasing numbers of filters, measured once."""
     ms: tuple[float, float] | None = None
-    """Milliseconds of one image before the first cut and after the last, measured then; with `budget=latency`."""
+    """Milliseconds of one image before the first cut and after the last; with `budget=latency`. Both are of the last
+    cut, the former from the network before it by what the earlier ones saved."""
 
     def __str__(self) -> str:
         (macs, fewer_macs), (params, fewer_params) = self.macs, self.params

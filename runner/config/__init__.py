@@ -110,6 +110,7 @@ from .model import (
     Size,
     Stem,
     Vision,
+    model_choice,
     model_name,
 )
 from .monitor import metrics_of

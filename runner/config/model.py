@@ -142,6 +142,14 @@ def model_name(model: Model) -> str:
     return _architecture(model) + ("_small_stem" if model.stem is Stem.small else "")
 
 
+def model_choice(model: Model) -> str:
+    """The overrides that choose a network: `model=paddleclas/PPLCNet_x1_0`, `model=resnet18 model.stem=small`."""
+    if isinstance(model, CustomModel):
+        return f"model=custom model.target={model.target}"
+    group = "paddleclas/" if isinstance(model, PaddleClas) else ""
+    return f"model={group}{_architecture(model)}" + (" model.stem=small" if model.stem is Stem.small else "")
+
+
 def _architecture(model: Model) -> str:
     match model:
         case MobileNetV3():

@@ -32,7 +32,7 @@ def write(folder: Path, manifest: Manifest, network: str) -> str:
     if not difference <= TOLERANCE:
         raise ExportError(f"its probabilities differ by {difference:.2g} from those of {network}")
     return (
-        f"{FILE} prepares pictures for {network}: probabilities of {len(pictures)} random pictures of other sizes "
+        f"{FILE} prepares pictures for {network}: probabilities of {len(pictures)} random pictures of several sizes "
         f"differ by at most {difference:.2g}"
     )
 

@@ -35,6 +35,7 @@ def build(config: cfg.Model, num_classes: int, channels: int = 3) -> nn.Layer:
     """The network that the config chooses, with initial weights drawn from `paddle.seed`.
 
     Its first layers are adapted to the number of channels, and to small images, except for a user-defined network's.
+    Normalisations of Paddle's oldest kind are replaced by equal ones in any network.
     """
     network = _build(config, num_classes)
     batch_norm.convert(network)

@@ -91,9 +91,9 @@ def identity(features: Tensor) -> Tensor:
 
 
 class ActivatedNorm(nn.BatchNorm2D):
-    """Batch normalisation, whose running averages keep 0.9 of their value in each step, and an activation.
+    """Batch normalisation of features of any rank from [N, C] on, and an activation.
 
-    Takes features of any rank from [N, C] on.
+    Its running averages keep 0.9 of their value in each step, unless `_momentum` is set.
     """
 
     def __init__(self, channels: int, activation: Activation, epsilon: float = 1e-5) -> None:

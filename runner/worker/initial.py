@@ -52,9 +52,9 @@ def read(config: cfg.Config) -> InitialWeights | None:
     if not config.checkpoint.init_from:
         return None
     initial = read_source(config.checkpoint.init_from, config)
-    trained = cfg.model_name(initial.run.model) if initial.run else None
-    model = f"model={trained} " if trained not in (None, cfg.model_name(config.model)) else ""
-    initial.notes += preprocessing_notes(initial.weights, config, model=model)
+    trained = cfg.model_choice(initial.run.model) if initial.run else ""
+    other = f"{trained} " if trained and trained != cfg.model_choice(config.model) else ""
+    initial.notes += preprocessing_notes(initial.weights, config, model=other)
     return initial
 
 
@@ -165,7 +165,7 @@ def load_into(
         differing = preprocessing.differences(own.preprocessing, preprocessing.of(config.data))
         others = f", {preprocessing.overrides(own.preprocessing, differing)}" if differing else ""
         remedy = (
-            f"That run has model={cfg.model_name(initial.run.model)} and data={initial.run.data.kind}{others}: repeat "
+            f"That run has {cfg.model_choice(initial.run.model)} and data={initial.run.data.kind}{others}: repeat "
             "its overrides, or load what fits: checkpoint.strict=false"
         )
     anew: set[str] = set()

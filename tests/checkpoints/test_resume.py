@@ -19,11 +19,11 @@ from runner.worker import experiment
 from tests.data import layouts
 
 #: 6 batches an epoch, 2 epochs; checkpoints within an epoch as well.
-RUN = [
-    "data=synthetic", "data.train_images=60", "data.val_fraction=0.2", "data.test_images=8", "data.batch_size=8",
-    "train.epochs=2", "train.log_every=4", "checkpoint.every_steps=2", "checkpoint.keep=9", "train.threads=1",
-    "tracking=none",
+LENGTH = [
+    "data.batch_size=8", "data.val_fraction=0.2", "train.epochs=2", "train.log_every=4", "checkpoint.every_steps=2",
+    "checkpoint.keep=9", "train.threads=1", "tracking=none",
 ]  # fmt: skip
+RUN = ["data=synthetic", "data.train_images=60", "data.test_images=8", *LENGTH]
 SMALL = "model=mobilenet_v3_small_x0_35"
 LINEAR = ["model=custom", "model.target=tests.samples:linear_network"]
 #: With operations of each kind, and images that are mixed.
@@ -43,7 +43,7 @@ COMPOSITIONS = {
     "every augmentation, mixed, drawn by class": [*LINEAR, *EVERY_AUGMENTATION, "data.sampler=sqrt", "train.ema=0.9"],
     SHARES: [
         "data=custom", "data.target=tests.samples:voted", "+data.kwargs={images:60,side:32}", "data.labels=soft",
-        "data.val_fraction=0.2", "data.batch_size=8", *RUN[5:], *LINEAR, *EVERY_AUGMENTATION,
+        *LENGTH, *LINEAR, *EVERY_AUGMENTATION,
     ],
     "balanced sampling, weights": [
         *LINEAR, "data.sampler=balanced", "loss=focal", "loss.class_weights=auto", "augment.flip=true",

@@ -76,6 +76,8 @@ def test_what_a_run_was_started_with_can_be_repeated():
             "photos is not an override. Did you mean augment=photos? If it belongs to the value before "
             "it, quote them together: 'data.root=no photos'",
         ),
+        (["train.epochs=1", "mode", "=", "cls"], "mode is not an override. Write KEY=VALUE without spaces around ="),
+        (["mode=cls", "~mimic", "trivial"], "trivial is not an override. Did you mean augment=trivial?\n"),
         (["data", "none"], "none is not an override. Write KEY=VALUE without spaces around ="),
         (["data.root=../my", "photos"], "photos is not an override. Did you mean 'data.root=../my photos'?"),
         (["../my photos", "-m"], "../my photos is not an override. Did you mean data=image_folder 'data.root=../my ph"),

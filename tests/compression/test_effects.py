@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import paddle
@@ -166,13 +167,37 @@ def test_outputs_of_layers_are_alike_up_to_rotation_and_scale():
     outputs, other = generator.normal(size=(200, 6)), generator.normal(size=(200, 4))
     rotation, _ = np.linalg.qr(generator.normal(size=(6, 6)))
     assert effects.similarity(outputs, 3 * outputs @ rotation + 1) == pytest.approx(1)
-    assert effects.similarity(outputs, other) < 0.1
-    # As the paper writes it with Gram matrices of the images.
-    centre = np.eye(200) - 1 / 200
-    grams = [centre @ one @ one.T @ centre for one in (outputs, outputs[:, :3])]
-    expected = (grams[0] * grams[1]).sum() / np.sqrt((grams[0] ** 2).sum() * (grams[1] ** 2).sum())
-    assert effects.similarity(outputs, outputs[:, :3]) == pytest.approx(expected)
-    assert np.isnan(effects.similarity(np.ones((5, 2)), outputs[:5]))
+    assert abs(effects.similarity(outputs, other)) < 0.1
+    assert 0.3 < effects.similarity(outputs, outputs[:, :3]) < 1
+
+
+@pytest.mark.parametrize("images", [20, 200])
+def test_layers_of_many_filters_are_not_alike_by_chance(images):
+    generator = np.random.default_rng(1)
+    found = [
+        effects.similarity(generator.normal(size=(images, 256)), generator.normal(size=(images, 128)))
+        for _ in range(50)
+    ]
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(50) + 1e-3
+
+
+def test_the_estimator_is_the_mean_over_four_different_images():
+    """Song et al., eq. 4, by summing over all of them."""
+    generator = np.random.default_rng(2)
+    x, y = generator.normal(size=(6, 3)), generator.normal(size=(6, 2))
+    k, other = x @ x.T, y @ y.T
+    terms = [
+        k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q]) for i, j, q, r in itertools.permutations(range(6), 4)
+    ]
+    assert effects._hsic(x, y) == pytest.approx(np.mean(terms))
+
+
+@pytest.mark.parametrize("constant", [np.full((7, 2), 0.1), np.full((7, 3), 1e-30), np.zeros((7, 1))])
+def test_a_layer_that_gives_the_same_for_all_images_is_like_nothing(constant):
+    outputs = np.random.default_rng(3).normal(size=(7, 2))
+    assert np.isnan(effects.similarity(constant, outputs))
+    assert np.isnan(effects.similarity(outputs, constant))
+    assert np.isnan(effects.similarity(outputs[:3], outputs[:3]))
 
 
 def test_with_many_labels_a_decision_is_all_of_them():

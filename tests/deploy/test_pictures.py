@@ -233,7 +233,7 @@ def onnxruntime_headers(folder):
 
     Debian 12 has no such package: it is taken from the mirror that this machine uses, out of Debian 13.
     """
-    of_machine = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"]
+    of_machine = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages", "Origin: Debian"]
     library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"), None)
     try:
         sources = subprocess.run(of_machine, capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
@@ -295,6 +295,7 @@ def test_a_client_in_cpp_says_what_predict_says(tmp_path):
         ("huge.ppm", b"P6 99999999 99999999 255\n", "is not a binary PPM of 8 bits"),
         ("none.ppm", b"P6 0 0 255\n", "is not a binary PPM of 8 bits"),
         ("short.ppm", b"P6 9 9 255\nabc", "ends too early"),
+        ("claimed.ppm", b"P6 65536 65536 255\nabc", "ends too early"),
     ):
         (tmp_path / name).write_bytes(content)
         done = subprocess.run([*command[:2], name], cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -32,7 +32,7 @@ COMPRESSION = {
     "l1_norm": ["compression=fpgm", f"{PRUNE}.criterion=l1_norm"],
     "l2_norm": ["compression=fpgm", f"{PRUNE}.criterion=l2_norm"],
     "bn_scale": ["compression=fpgm", f"{PRUNE}.criterion=bn_scale"],
-    "bn_scale with sparsity, in stages": [
+    "bn_scale with sparsity, while training": [
         "compression=fpgm", f"{PRUNE}.criterion=bn_scale", f"{PRUNE}.sparsity=1e-3", f"{PRUNE}.begin_epoch=1",
     ],
     "taylor": ["compression=fpgm", f"{PRUNE}.criterion=taylor", f"{PRUNE}.batches=1"],

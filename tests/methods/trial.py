@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import io
+import json
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from safetensors.numpy import load_file
 
 from runner.__main__ import command
 from runner.checkpoints.state import MODEL
-from runner.deploy import manifest
+from runner.deploy import manifest, network_latency
 from runner.kernels.autotune import autotuning_off
-from tests.methods.names import NETWORKS, overrides
+from runner.models import macs
+from runner.runs.journal import RESULT
+from tests.methods.names import METHODS, NETWORKS, overrides
 from tests.zoo.table import WORKS
 
 #: Two steps an epoch, two epochs; it is stopped within the second one, behind a cut at its beginning.
@@ -26,60 +29,81 @@ RUN = [
     "train.plots=false", "tracking=none", "launch.inline=true", "deploy.bench_s=0",
 ]  # fmt: skip
 STEPS, STOPPED = 4, 3
-REFUSED = 2
+LAST, REFUSED = f"step-{STEPS:08}", 2
 
 
-def cell(network: str, mode: str, method: str) -> str:
-    """What the table says of a combination."""
-    words = [*RUN, *overrides(network, mode, method), f"checkpoint.init_from={trained(network)}"]
-    words += [f"mode.teacher_from={trained(network)}"] if mode == "cls_teacher" else []
-    with tempfile.TemporaryDirectory() as folder:
-        whole, parts = Path(folder, "whole"), Path(folder, "parts")
-        code, said = run(*words, f"train.max_steps={STEPS}", f"hydra.run.dir={whole}")
+def cell(network: str, mode: str, method: str, folder: Path) -> str:
+    """What the table says of a combination; `folder` keeps trained networks for others."""
+    begin = trained(network, folder)
+    words = [*RUN, *overrides(network, mode, method), f"checkpoint.init_from={begin}"]
+    words += [f"mode.teacher_from={begin}"] if mode == "cls_teacher" else []
+    with tempfile.TemporaryDirectory() as place:
+        whole, parts = Path(place, "whole"), Path(place, "parts")
+        code, message = run(*words, f"train.max_steps={STEPS}", f"hydra.run.dir={whole}")
         if code:
             is_early = code == REFUSED and not (whole / "checkpoints").exists()
-            return f"{'refused' if is_early else 'failed'}: {said}"
+            return f"{'refused' if is_early else 'failed'}: {message.replace(str(begin), 'RUN')}"
         for steps in (STOPPED, STEPS):
             more = [f"train.max_steps={steps}", f"hydra.run.dir={parts}", "checkpoint.resume=auto"]
-            code, said = run(*words, *more)
+            code, message = run(*words, *more)
             if code:
-                return f"failed: {said}"
+                return f"failed: {message}"
         gc.collect()
-        return differing(whole, parts) or exported(whole) or WORKS
+        problem = differing(whole, parts) or missing(method, whole, begin)
+        return f"failed: {problem}" if problem else WORKS
 
 
-@functools.cache
-def trained(network: str) -> str:
+def trained(network: str, folder: Path) -> Path:
     """A run without any method, which others begin with and are taught by."""
-    folder = tempfile.mkdtemp(prefix="methods-")
-    words = [*RUN, f"model={network}", *NETWORKS[network][0], f"train.max_steps={STEPS}", "deploy.formats=[]"]
-    code, said = run(*words, f"hydra.run.dir={folder}/run")
-    assert code == 0, said
-    return f"{folder}/run"
+    directory = folder / network
+    if not (directory / RESULT).exists():
+        words = [*RUN, f"model={network}", *NETWORKS[network][0], f"train.max_steps={STEPS}", "deploy.formats=[]"]
+        code, message = run(*words, f"hydra.run.dir={directory}")
+        assert code == 0, message
+    return directory
 
 
 def run(*words: str) -> tuple[int, str]:
-    """The exit code of a command in this process, and its last message on one line."""
-    said = io.StringIO()
-    with autotuning_off(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+    """The exit code of a command in this process, and its last line of errors.
+
+    The latency that pruning measures is the number of MACs, or two runs could lose different filters.
+    """
+    errors = io.StringIO()
+    with (
+        autotuning_off(),
+        mock.patch.object(network_latency, "engine", lambda network, shape, _threads: macs(network, shape)),
+        mock.patch.object(network_latency, "medians", lambda engines, *_: [float(one) for one in engines]),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(errors),
+    ):
         code = command(list(words))
-    return code, " ".join(said.getvalue().split())[-400:]
+    return code, (errors.getvalue().strip().splitlines() or [""])[-1]
 
 
 def differing(whole: Path, parts: Path) -> str:
-    """Tensors of any checkpoint at the end that differ in a bit; empty if none does."""
-    for place in (whole / "checkpoints").iterdir():
-        if place.name not in ("quantized", f"step-{STEPS:08}"):
-            continue
-        ours, theirs = load_file(place / MODEL), load_file(parts / "checkpoints" / place.name / MODEL)
-        if names := [name for name in theirs.keys() | ours.keys() if not np.array_equal(ours[name], theirs[name])]:
-            return f"failed: {len(names)} tensors differ after a resumption, such as {names[0]}"
+    """Tensors of a checkpoint at the end that differ in a bit; empty if none does."""
+    ends = [place.name for place in (whole / "checkpoints").iterdir() if place.name in ("quantized", LAST)]
+    if LAST not in ends:
+        return f"there is no {LAST}"
+    for name in ends:
+        if not (parts / "checkpoints" / name / MODEL).exists():
+            return f"the resumed run has no {name}"
+        ours, theirs = (load_file(place / "checkpoints" / name / MODEL) for place in (parts, whole))
+        others = sorted(ours.keys() ^ theirs.keys())
+        others += [key for key in theirs if key in ours and not np.array_equal(ours[key], theirs[key])]
+        if others:
+            return f"{len(others)} tensors differ after a resumption, such as {others[0]}"
     return ""
 
 
-def exported(whole: Path) -> str:
-    """What is wrong with the exported files; empty if nothing is."""
-    files = manifest.read(whole / "export").files
-    if any(file.agreement is None for file in files if file.engine):
-        return "failed: a file was not compared"
-    return "" if {file.precision for file in files} <= {"float32", "int8"} and files else "failed: no file"
+def missing(method: str, whole: Path, begin: Path) -> str:
+    """What a method should have left, and did not; empty if it has."""
+    files = [file for file in manifest.read(whole / "export").files if file.engine]
+    if not files or any(file.agreement is None for file in files):
+        return "a file was not compared"
+    words = METHODS[method][0]
+    quantizes = any(kind in words for kind in ("qat", "lsq", "ptq"))
+    if quantizes != any(file.precision == "int8" for file in files):
+        return "there is no int8 file"
+    before, after = (json.loads((place / RESULT).read_text())["final"]["macs"] for place in (begin, whole))
+    return "" if ("fpgm" in words) == (after < before) else "there are as many MACs as before"

@@ -145,7 +145,7 @@ def test_of_a_compressed_network_every_layer_is_compared(run, here):
     for name in (*compression["ranges"], *compression["pruned"]["channels"]):
         assert f"<td>{name}</td>" in page
     assert "Beside run, which it was pruned from" in page
-    similar = re.findall(r"%</td><td>[01]\.\d{3}</td></tr>", page)
+    similar = re.findall(r"%</td><td>-?[01]\.\d{3}</td></tr>", page)
     assert len(similar) == len(compression["pruned"]["channels"])
     shutil.rmtree(run)
     alone = here("explain", "small", "--limit", "20", cwd=folder)
