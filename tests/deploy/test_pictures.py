@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -260,6 +261,9 @@ def onnxruntime_headers(folder):
         pytest.skip(f"the headers of onnxruntime cannot be had: {error}")
     if library is None:
         pytest.skip("the wheel of onnxruntime has its library elsewhere")
+    interface = re.search(r"#define ORT_API_VERSION (\d+)", next(folder.rglob("onnxruntime_c_api.h")).read_text())
+    if int(onnxruntime.__version__.split(".")[1]) < int(interface[1]):
+        pytest.skip(f"the library, {onnxruntime.__version__}, is older than the headers")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
         (folder / name).symlink_to(library)
     return folder / "files/usr/include/onnxruntime"
