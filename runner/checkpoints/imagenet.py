@@ -62,7 +62,8 @@ def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], Non
 
 def _require_digest(path: Path) -> None:
     """Errors: CheckpointError for a file whose SHA-256 does not begin with the digits at the end of its name."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with stored.open_regular(path) as stream:
+        digest = hashlib.sha256(stream.read()).hexdigest()
     if not digest.startswith(path.stem.rpartition("-")[2]):
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 is {digest}, which does not begin as its name says. Install it again: "
