@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,6 +30,7 @@ from runner.deploy import quantization
 from . import harness
 
 INT8, FOUR_BITS, HALF_MACS = "int8", "4-bit", "half-macs"
+GRADUAL = "taylor_gradual"
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,7 @@ METHODS = {
     "bn_scale_ranking": _pruned(HALF_MACS, "macs", "criterion=bn_scale", "allocation=ranking"),
     "taylor_ranking": _pruned(HALF_MACS, "macs", "criterion=taylor", "allocation=ranking"),
     "fpgm_sensitivity": _pruned(HALF_MACS, "macs", "allocation=sensitivity"),
-    "taylor_gradual": _pruned(
-        HALF_MACS, "macs", "criterion=taylor", "begin_epoch=1", "parts=4", "every_epochs=2"
-    ),
+    GRADUAL: _pruned(HALF_MACS, "macs", "criterion=taylor", "begin_epoch=1"),
     "half_latency": _pruned(None, "latency", bound=Bound(1.0, latency=0.5)),
 }  # fmt: skip
 #: What is measured if nothing is asked for.
@@ -121,28 +120,38 @@ class Task:
     dense: list[str] = field(default_factory=list)
     trained: list[str] = field(default_factory=list)
     """Of the recipes that train."""
+    cuts: tuple[int, int] = (2, 1)
+    """How often a network is pruned gradually, and every how many epochs."""
 
 
-def task(name: str) -> Task:
-    """What the runs of a set have in common; fetches it if it is not there."""
-    if name == "fashion_mnist":
-        return Task(
-            ["data=fashion_mnist", f"data.root='{real_sets.fashion_mnist()}'"], ["train.epochs=6"], ["train.epochs=3"]
-        )
-    if name == "defects":
-        # As `experiment=finetune/defects` has them, which the recipes of compression take the place of.
-        images = [
-            "data=files", f"data.root='{real_sets.solar_defects()}'", "data.train=defects.csv", "data.path_column=path",
+TASKS = {
+    "digits": Task(cuts=(4, 2)),
+    "fashion_mnist": Task(["data=fashion_mnist"], ["train.epochs=6"], ["train.epochs=3"]),
+    # As `experiment=finetune/defects` has it, which the recipes of compression take the place of.
+    "defects": Task(
+        [
+            "model=efficientnet_lite0", "data=files", "data.train=defects.csv", "data.path_column=path",
             "data.label_column=label", "data.image_size=128", "data.channels=1", "data.mean=[0.57]", "data.std=[0.17]",
             "data.batch_size=32", "data.cache=memory", "augment.crop_padding=0", "augment.flip=true",
             "augment.flip_vertical=true",
-        ]  # fmt: skip
-        weights = [f"model.weights='{real_sets.efficientnet_lite0()}'", "optimizer.lr=0.001", "train.epochs=16"]
-        return Task(["model=efficientnet_lite0", *images], [*weights, "train.ema=0.99"], ["train.epochs=6"])
-    return Task()
+        ],
+        ["optimizer.lr=0.001", "train.epochs=16", "train.ema=0.99"],
+        ["train.epochs=6"],
+    ),
+}  # fmt: skip
 
 
-SETS = ("digits", "fashion_mnist", "defects")
+def task(name: str) -> Task:
+    """A set with its place, and the weights that its dense network begins with; fetches what is not there."""
+    own = TASKS[name]
+    if name == "fashion_mnist":
+        return replace(own, shared=[*own.shared, f"data.root='{real_sets.fashion_mnist()}'"])
+    if name == "defects":
+        shared = [*own.shared, f"data.root='{real_sets.solar_defects()}'"]
+        return replace(own, shared=shared, dense=[*own.dense, f"model.weights='{real_sets.efficientnet_lite0()}'"])
+    return own
+
+
 #: For runs of seconds.
 QUICK = Task(
     ["data.limit=80", "data.batch_size=16", "model=mobilenet_v3_small_x0_35", "deploy.bench_s=0.01"],
@@ -158,7 +167,7 @@ COLUMNS = (
 def main() -> int:
     """Train, compress and print the table. The exit code says whether every bound holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", choices=SETS, default=SETS[0])
+    parser.add_argument("--set", choices=TASKS, default="digits")
     parser.add_argument("--methods", metavar="LIST", default=",".join(STANDARD), help=f"of {','.join(METHODS)}; "
                         f"or kinds of them: {','.join(KINDS)}")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=5)
@@ -193,14 +202,20 @@ def measure(
     ]  # fmt: skip
     results = {"dense": run(folder / "dense", [*shared, *of_set.dense])}
     for name in chosen:
-        changes = METHODS[name].changes
-        trained = of_set.trained if "experiment=compress/ptq" not in changes else []
-        quick = QUICK_PRUNED if of_set is QUICK and any("prune" in word for word in changes) else []
         begin = f"checkpoint.init_from='{folder / 'dense'}'"
-        results[name] = run(folder / name, [*changes, begin, *shared, *trained, *quick])
+        results[name] = run(folder / name, [*compressed(name, of_set), begin, *shared])
         lost = points(results, name)
         print(f"seed {seed}, {name}: {lost:+.2f} points lost", file=sys.stderr, flush=True)
     return results
+
+
+def compressed(name: str, of_set: Task) -> list[str]:
+    """The overrides of a method on a set, without those of all runs."""
+    changes = METHODS[name].changes
+    trained = of_set.trained if "experiment=compress/ptq" not in changes else []
+    quick = QUICK_PRUNED if of_set is QUICK and any("prune" in word for word in changes) else []
+    cuts = zip(("parts", "every_epochs"), of_set.cuts, strict=True) if name == GRADUAL else ()
+    return [*changes, *trained, *quick, *(f"compression.prune.{key}={value}" for key, value in cuts)]
 
 
 def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
@@ -225,13 +240,14 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
     for name in seeds[0]:
         runs = [seed[name] for seed in seeds]
         lost = [points(seed, name) for seed in seeds]
-        files = [points(seed, name, "int8_top1") for seed in seeds if "int8_top1" in seed[name]["final"]]
+        files = [points(seed, name, right) for seed in seeds if (right := of_file(seed[name], "top1", "int8"))]
         macs, parameters = (
             np.mean([seed[name]["final"][what] / seed["dense"]["final"][what] for seed in seeds])
             for what in ("macs", "params")
         )
         sizes = [size for size in map(smaller, runs) if size is not None]
-        agreements = [100 * value for value in map(agreement, runs) if value is not None]
+        found = [of_file(one, "agreement", "int8", "float32") for one in runs]
+        agreements = [100 * value for value in found if value is not None]
         bits = [one["weight_bits"] for one in runs if one["weight_bits"]]
         latencies = [one["ms"][1] / one["ms"][0] for one in runs if one["ms"]]
         rows.append([
@@ -269,9 +285,9 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
     return 1 if broken else 0
 
 
-def points(seed: dict[str, dict[str, Any]], name: str, what: str = "top1") -> float:
-    """Points of test top-1 that a method, or its integer file (`int8_top1`), lost in one seed."""
-    return float(100 * (seed["dense"]["final"]["top1"] - seed[name]["final"][what]))
+def points(seed: dict[str, dict[str, Any]], name: str, right: float | None = None) -> float:
+    """Points of test top-1 that a method lost in one seed; `right`: top-1 of its file."""
+    return float(100 * (seed["dense"]["final"]["top1"] - (right or seed[name]["final"]["top1"])))
 
 
 def behind(seeds: list[dict[str, dict[str, Any]]]) -> dict[str, str]:
@@ -279,7 +295,7 @@ def behind(seeds: list[dict[str, dict[str, Any]]]) -> dict[str, str]:
     said: dict[str, str] = {}
     for kind in KINDS:
         scores = {
-            name: {number: seed[name]["final"].get("int8_top1", seed[name]["final"]["top1"])
+            name: {number: of_file(seed[name], "top1", "int8") or seed[name]["final"]["top1"]
                    for number, seed in enumerate(seeds)}
             for name in seeds[0]
             if name in METHODS and METHODS[name].kind == kind
@@ -294,10 +310,10 @@ def smaller(run: dict[str, Any]) -> float | None:
     return size["int8"] / size["float32"] if "int8" in size else None
 
 
-def agreement(run: dict[str, Any]) -> float | None:
-    """Part of the test images on which the integer export (else the float one) has the trained network's class."""
-    found = {file["precision"]: file["agreement"] for file in run["files"] if file["format"] == "onnx"}
-    return found.get("int8", found.get("float32"))
+def of_file(run: dict[str, Any], what: str, *precisions: str) -> float | None:
+    """`agreement` or `top1` of an export in onnxruntime, of the first of these precisions that it has."""
+    found = {file["precision"]: file[what] for file in run["files"] if file["engine"] == "onnxruntime"}
+    return next((found[precision] for precision in precisions if precision in found), None)
 
 
 def spread(values: list[float]) -> str:

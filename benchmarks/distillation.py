@@ -85,15 +85,24 @@ def main() -> None:
         if not set(rows) <= set(UNTAUGHT):
             top1, steps = trained(teacher, f"model={TEACHER}", *teachers_length, *options.overrides)
             print(f"teacher: test top-1 {top1:.4f} after {steps:,} steps", flush=True)
-        scores: dict[str, dict[int, float]] = {}
-        lengths: dict[str, list[int]] = {}
-        for row in rows:
-            own = [*student(row, teacher), *length, *thread, *options.overrides]
-            places = [(folder / f"{row}-{seed}", seed) for seed in range(seeds)]
-            results = list(pool.map(lambda place, own=own: trained(place[0], *own, f"train.seed={place[1]}"), places))
-            scores[row] = {seed: top1 for seed, (top1, _) in enumerate(results)}
-            lengths[row] = [steps for _, steps in results]
-            print(f"{row}: {statistics.mean(scores[row].values()):.4f}", flush=True)
+        # Runs of all rows in one queue: with a queue a row, its last seed would have the machine to itself.
+        waiting = {
+            (row, seed): pool.submit(
+                trained, folder / f"{row}-{seed}", *student(row, teacher), *length, *thread, *options.overrides,
+                f"train.seed={seed}",
+            )
+            for row in rows for seed in range(seeds)
+        }  # fmt: skip
+        scores: dict[str, dict[int, float]] = {row: {} for row in rows}
+        lengths: dict[str, list[int]] = {row: [] for row in rows}
+        try:
+            for (row, seed), run in waiting.items():
+                scores[row][seed], steps = run.result()
+                lengths[row].append(steps)
+                print(f"{row}, seed {seed}: {scores[row][seed]:.4f}", flush=True)
+        finally:
+            # Those behind a run that failed do not begin.
+            pool.shutdown(cancel_futures=True)
     harness.print_table(
         ["student follows", "test top-1", "deviation over seeds", "steps", "behind"], table(scores, lengths)
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.methods.names import COMPRESSION, DISTILLATION, MODES, NETWORKS
-from tests.methods.table import stored
-from tests.zoo.table import WORKS
+from tests.findings import Reasons, differing
+from tests.methods.names import COMPRESSION, DISTILLATION, NETWORKS
+from tests.methods.table import TABLE
 
 PAGE = Path(__file__).with_name("combinations.md")
 #: What stands before the generated part of the page.
@@ -21,16 +21,15 @@ def main() -> None:
 def page() -> str:
     """The page as it should be."""
     written, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    reasons: list[str] = []
+    reasons = Reasons()
     tables = [f"## {title}\n\n{table(names, reasons)}\n" for title, names in
               (("Compression", COMPRESSION), ("Distillation", DISTILLATION))]  # fmt: skip
-    notes = [f"{number}. {reason}" for number, reason in enumerate(reasons, 1)]
-    return (written + mark + "\n".join([*tables, *notes])).rstrip() + "\n"
+    return (written + mark + "\n".join([*tables, *reasons.lines()])).rstrip() + "\n"
 
 
-def table(names: dict[str, list[str]], reasons: list[str]) -> str:
+def table(names: dict[str, list[str]], reasons: Reasons) -> str:
     """A row a method, a column a network; `reasons` is given why something is refused."""
-    rows = stored()
+    rows = TABLE.read()
     lines = [f"| | {' | '.join(f'`{network}`' for network in NETWORKS)} |", f"|---|{'---|' * len(NETWORKS)}"]
     for name in names:
         cells = [cell(rows.get((name, network)), reasons) for network in NETWORKS]
@@ -38,19 +37,11 @@ def table(names: dict[str, list[str]], reasons: list[str]) -> str:
     return "\n".join(lines)
 
 
-def cell(row: dict[str, str] | None, reasons: list[str]) -> str:
+def cell(row: dict[str, str] | None, reasons: Reasons) -> str:
     """The modes in which a method works, and why not in the others."""
     if row is None:
         return ""
-    texts = []
-    for mode in MODES:
-        if row[mode] == WORKS:
-            continue
-        reason = row[mode].partition(": ")[2]
-        if reason not in reasons:
-            reasons.append(reason)
-        texts.append(f"`{mode}`: no ({reasons.index(reason) + 1})")
-    return ", ".join(texts) if texts else "all"
+    return ", ".join(f"`{mode}`: no ({reasons.number(text)})" for mode, text in differing(row).items()) or "all"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.zoo.table import WORKS, stored
+from tests.findings import WORKS, Reasons
+from tests.zoo.table import TABLE
 
 PAGE = Path(__file__).with_name("models.md")
 #: What stands before the generated part of the page.
@@ -27,27 +28,17 @@ def main() -> None:
 def page() -> str:
     """The page as it should be."""
     written, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    return written + mark + table(stored())
+    return written + mark + table()
 
 
-def table(rows: dict[str, dict[str, str]]) -> str:
+def table() -> str:
     """A row a network, and under the table why something is refused."""
     lines = [f"| model | {' | '.join(HEADINGS.values())} |", f"|---|{'---|' * len(HEADINGS)}"]
-    reasons: list[str] = []
-    for name, row in rows.items():
-        cells = []
-        for column in HEADINGS:
-            text = row[column]
-            if text == WORKS:
-                cells.append("yes")
-                continue
-            reason = text.partition(": ")[2]
-            if reason not in reasons:
-                reasons.append(reason)
-            cells.append(f"no ({reasons.index(reason) + 1})")
+    reasons = Reasons()
+    for (name,), row in TABLE.read().items():
+        cells = ["yes" if row[column] == WORKS else f"no ({reasons.number(row[column])})" for column in HEADINGS]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    notes = [f"{number}. {reason}" for number, reason in enumerate(reasons, 1)]
-    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+    return "\n".join([*lines, "", *reasons.lines()]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

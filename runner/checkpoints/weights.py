@@ -69,6 +69,16 @@ class Weights:
         return replace(self, arrays=plain)
 
 
+@dataclass
+class Loaded:
+    """What weights gave to a network."""
+
+    line: str
+    """How much of it, for the user."""
+    random: set[str]
+    """Parameters and statistics that keep their initial values."""
+
+
 def read(source: str | Path, pointer: str = "best") -> Weights:
     """Weights from a run directory, a checkpoint folder, or a `.safetensors`, `.pdparams`, `.onnx` or PyTorch file.
 
@@ -237,8 +247,8 @@ def initialize(
     strict: bool,
     remedy: str = "Choose the same model and number of classes, or load what fits: checkpoint.strict=false",
     anew: Collection[str] = (),
-) -> str:
-    """Load the weights that fit in name and shape, and say in one line what matched.
+) -> Loaded:
+    """Load the weights that fit in name and shape.
 
     `names` are the networks in it; weights without such a prefix, or of `student` alone, are loaded into each of them.
     Parameters in `anew` keep their initial weights. Errors: CheckpointError listing what is missing, unused or of
@@ -269,9 +279,10 @@ def initialize(
     _refuse_not_finite(weights.origin, fitting)
     for name, value in fitting.items():
         own[name].set_value(paddle.to_tensor(np.ascontiguousarray(value)).astype(own[name].dtype))
-    return f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (
+    line = f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (
         f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)" if not strict else ""
     )
+    return Loaded(line, own.keys() - fitting.keys())
 
 
 def plans(weights: Weights, names: tuple[str, ...]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
         part = frozen_part(config, stage, name)
         if part is None:
             continue
-        key, network, model = _key(config, name), networks[name], cfg.model_of(config, name)
+        key, network, model = freeze_key(config, name), networks[name], cfg.model_of(config, name)
         until = None if model.freeze_epochs is None else max(1, round(model.freeze_epochs * steps_per_epoch))
         if not any(not one.stop_gradient for key, one in network.named_parameters() if key not in part.parameters):
             raise ConfigError(
@@ -44,7 +44,7 @@ def frozen_part(config: cfg.Config, stage: Stage, name: str) -> Part | None:
     patterns = cfg.model_of(config, name).freeze
     if not patterns:
         return None
-    return parts.choose(stage.networks[name], patterns, _head(config, stage, name, patterns), _key(config, name))
+    return parts.choose(stage.networks[name], patterns, _head(config, stage, name, patterns), freeze_key(config, name))
 
 
 def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
@@ -52,7 +52,7 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     if not steps:
         return
     for name in rules.network_names(config.mode):
-        epochs, key = cfg.model_of(config, name).freeze_epochs, _key(config, name)
+        epochs, key = cfg.model_of(config, name).freeze_epochs, freeze_key(config, name)
         if epochs is not None and round(epochs * steps_per_epoch) >= steps:
             raise ConfigError(
                 f"{key}_epochs={epochs:g}: the run of {steps} steps ({steps_per_epoch} an epoch) ends before that. "
@@ -68,8 +68,8 @@ def never_trained(config: cfg.Config, freezing: Freezing, steps: int) -> list[st
     if not config.train.trains or config.debug.fast_dev_run:
         return []
     return [
-        f"frozen parts of {name} never trained: the run ended before {_key(config, name)}_epochs. Lower it, or train "
-        "longer"
+        f"frozen parts of {name} never trained: the run ended before {freeze_key(config, name)}_epochs. Lower it, or "
+        "train longer"
         for name in freezing.waiting(steps)
     ]
 
@@ -114,7 +114,7 @@ def _by_depth(config: cfg.Config, decay: float, stage: Stage, names: Sequence[st
     return factors
 
 
-def _key(config: cfg.Config, network: str) -> str:
+def freeze_key(config: cfg.Config, network: str) -> str:
     """The config key that says which parts of a network are frozen."""
     is_own = isinstance(config.mode, cfg.ClsDistill) and config.mode.peer and network != "student"
     return "mode.peer.freeze" if is_own else "model.freeze"

@@ -150,9 +150,8 @@ def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source
 
 def load_into(
     initial: InitialWeights, config: cfg.Config, networks: Networks, classes: Sequence[str]
-) -> tuple[dict[str, Any], str]:
-    """Load weights, with their pruned channels, into networks. Returns what was pruned from each of them, and a line
-    that says what matched.
+) -> tuple[dict[str, Any], weights.Loaded]:
+    """Load weights, with their pruned channels, into networks; returns what was pruned from each of them.
 
     Errors: CheckpointError if they do not fit.
     """
@@ -172,11 +171,11 @@ def load_into(
     if own.classes is not None and list(classes) != own.classes:
         anew = {f"{network}.{name}" for network in networks.trained for name in head(config, network, len(classes))}
         require_training(config, own.origin, "the weights were trained on other classes")
-    line = weights.initialize(networks, networks.trained, own, strict, remedy, anew)
+    loaded = weights.initialize(networks, networks.trained, own, strict, remedy, anew)
     if anew:
         heads = sorted({name.partition(".")[2] for name in anew})
-        line += f"; {', '.join(heads)} are re-initialised: the weights were trained on other classes"
-    return weights.plans(own, networks.trained), line
+        loaded.line += f"; {', '.join(heads)} are re-initialised: the weights were trained on other classes"
+    return weights.plans(own, networks.trained), loaded
 
 
 def require_training(config: cfg.Config, origin: str, why: str) -> None:

@@ -65,12 +65,17 @@ def _published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
 
 def load_into(
     pretrained: dict[str, InitialWeights], config: cfg.Config, networks: Networks, classes: Sequence[str]
-) -> list[str]:
-    """Load the weights into the networks; returns notes for the user. Errors: CheckpointError."""
+) -> tuple[list[str], dict[str, set[str]]]:
+    """Load the weights into the networks. Errors: CheckpointError.
+
+    Returns notes for the user, and network → what keeps its initial values, as in `weights.Loaded`.
+    """
     notes: list[str] = []
+    random: dict[str, set[str]] = {}
     for name, one in pretrained.items():
-        notes += load_one(name, one, cfg.model_of(config, name), networks, config, classes)
-    return notes
+        own, random[name] = load_one(name, one, cfg.model_of(config, name), networks, config, classes)
+        notes += own
+    return notes, random
 
 
 def load_one(
@@ -80,12 +85,12 @@ def load_one(
     networks: Networks,
     config: cfg.Config,
     classes: Sequence[str],
-) -> list[str]:
-    """Load the weights of one network."""
+) -> tuple[list[str], set[str]]:
+    """Load the weights of one network. Returns and errors as in `load_into`."""
     own, tables = weights.translated(_single(pretrained.weights), networks, {name: model})
     own = replace(own, arrays=weights.addressed(own.arrays, (name,)))
     own, anew, notes = adapted(own, name, networks[name], config, classes)
-    line = weights.initialize(
+    loaded = weights.initialize(
         Networks({name: networks[name]}),
         (name,),
         own,
@@ -94,13 +99,13 @@ def load_one(
         anew,
     )
     names = f", by the names of {tables[0].source}" if tables else ""
-    notes = [*pretrained.notes, "; ".join([f"{name}: {line}{names}", *notes])]
+    notes = [*pretrained.notes, "; ".join([f"{name}: {loaded.line}{names}", *notes])]
     if own.is_foreign and not own.preprocessing:
         usual = preprocessing.of_published(next(iter(tables), None))
         notes += initial.preprocessing_notes(replace(own, preprocessing=usual), config, is_certain=False)
     if own.is_foreign and "image_size" not in own.preprocessing:
         notes += preprocessing.size_notes(own.origin, model, preprocessing.of(config.data))
-    return notes
+    return notes, loaded.random
 
 
 def _single(own: weights.Weights) -> weights.Weights:

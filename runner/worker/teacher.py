@@ -92,7 +92,7 @@ def build(
         own_classes = None
     alone = Networks({name: network})
     weights.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
-    notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy)}")
+    notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy).line}")
     if own_classes and own_classes != classes:
         order = paddle.to_tensor([own_classes.index(one) for one in classes], "int64")
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))

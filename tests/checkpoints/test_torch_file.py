@@ -73,6 +73,14 @@ def test_what_else_a_checkpoint_holds_is_passed_over(tmp_path):
     assert found.origin == f"{path} (state_dict)"
 
 
+@pytest.mark.parametrize("get", [b"h\x07", b"j\x07\x00\x00\x00"])
+def test_a_list_that_is_in_two_places_is_passed_over(tmp_path, get):
+    shared = made.dict_of(first=b"]q\x07", second=get)
+    content = made.dict_of(model=made.dict_of(w=made.tensor_of("0", np.ones(2, np.float32))), lr_scheduler=shared)
+    path = made.write_zip(tmp_path / "w.pt", content, {"0": np.ones(2, np.float32).tobytes()})
+    assert list(weights.read(path).arrays) == ["w"]
+
+
 def test_averaged_weights_go_before_plain_ones(tmp_path):
     one, other = np.ones(2, np.float32), np.zeros(2, np.float32)
     plain, averaged = (made.dict_of(w=made.tensor_of(key, array)) for key, array in (("0", one), ("1", other)))

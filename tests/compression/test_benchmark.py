@@ -25,10 +25,12 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.parametrize("of_set", [*compression.TASKS, "quick"])
 @pytest.mark.parametrize("name", compression.METHODS)
-def test_every_method_is_a_config_that_compresses(name, config_of, tmp_path):
-    method = compression.METHODS[name]
-    config = config_of(*method.changes, f"checkpoint.init_from='{tmp_path / 'a run'}'")
+def test_every_method_is_a_config_that_compresses(name, of_set, config_of, tmp_path):
+    method, its = compression.METHODS[name], compression.TASKS.get(of_set, compression.QUICK)
+    begin = f"checkpoint.init_from='{tmp_path / 'a run'}'"
+    config = config_of(*compression.compressed(name, its), begin, *its.shared)
     assert (config.compression.quantize is not None) == (method.kind in ("int8", "4-bit") or name.endswith("qat"))
     assert (config.compression.prune is not None) == ("half" in (method.kind or name) or "fpgm" in name)
     assert config.train.epochs == 0 or config.compression.kind != "ptq"

@@ -19,8 +19,8 @@ from runner.deploy import manifest, network_latency
 from runner.kernels.autotune import autotuning_off
 from runner.models import macs
 from runner.runs.journal import RESULT
+from tests.findings import WORKS
 from tests.methods.names import METHODS, NETWORKS, overrides
-from tests.zoo.table import WORKS
 
 #: Two steps an epoch, two epochs; it is stopped within the second one, behind a cut at its beginning.
 RUN = [

@@ -40,7 +40,7 @@ def begun(arrays, classes, *words, known=None, foreign=True):
     config = config_of([*SMALL, *words])
     networks = built(config, len(classes))
     own = weights.Weights("w.pth", arrays, classes=known, is_foreign=foreign)
-    notes = pretrained.load_into({"student": initial.InitialWeights(own)}, config, networks, classes)
+    notes, _ = pretrained.load_into({"student": initial.InitialWeights(own)}, config, networks, classes)
     return {name: value.numpy() for name, value in networks["student"].state_dict().items()}, notes
 
 
@@ -153,7 +153,7 @@ def test_a_table_of_names_that_was_not_used_says_nothing_about_weights():
     networks = built(config, 10)
     own = {name: value.numpy() for name, value in networks["student"].state_dict().items()}
     read = initial.InitialWeights(weights.Weights("w.pdparams", own, is_foreign=True))
-    notes = pretrained.load_into({"student": read}, config, networks, TEN)
+    notes, _ = pretrained.load_into({"student": read}, config, networks, TEN)
     assert any(note.endswith("data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]") for note in notes)
 
 

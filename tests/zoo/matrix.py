@@ -20,7 +20,8 @@ from runner.training.loop import fit
 from runner.worker import experiment
 from tests.checkpoints.test_resume import Keeping, newest
 from tests.conftest import composed
-from tests.zoo.table import COLUMNS, WORKS
+from tests.findings import WORKS
+from tests.zoo.table import TABLE
 
 #: 12 images, 3 steps.
 RUN = [
@@ -44,7 +45,7 @@ def row(name: str, size: int) -> dict[str, str]:
             "qat": lambda: exported(place / "qat", [*base, "compression=qat"]),
             "fpgm": lambda: exported(place / "fpgm", [*base, "compression=fpgm", "compression.prune.ratio=0.3"]),
         }
-        return {column: cell(cells[column]) for column in COLUMNS}
+        return {column: cell(cells[column]) for column in TABLE.columns}
 
 
 def cell(do: Callable[[], object]) -> str:
