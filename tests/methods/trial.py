@@ -44,7 +44,8 @@ def cell(network: str, mode: str, method: str, folder: Path) -> str:
             is_early = code == REFUSED and not (whole / "checkpoints").exists()
             return f"{'refused' if is_early else 'failed'}: {message.replace(str(begin), 'RUN')}"
         for steps in (STOPPED, STEPS):
-            more = [f"train.max_steps={steps}", f"hydra.run.dir={parts}", "checkpoint.resume=auto"]
+            # Files are those of the whole run.
+            more = [f"train.max_steps={steps}", f"hydra.run.dir={parts}", "checkpoint.resume=auto", "deploy.formats=[]"]
             code, message = run(*words, *more)
             if code:
                 return f"failed: {message}"
