@@ -1,15 +1,16 @@
-"""What a small student reaches on Fashion-MNIST by what it follows of its teacher, in the same minutes.
+"""What a small student reaches on Fashion-MNIST by what it follows of its teacher, in the same minutes or steps.
 
-    python -m benchmarks.distillation [--rows LIST] [--seeds N] [--jobs N] [--minutes M] [--teacher-minutes M]
-        [--keep DIR] [--quick] [key=value …]
+    python -m benchmarks.distillation [--rows LIST] [--seeds N] [--jobs N] [--minutes M | --epochs N]
+        [--teacher-minutes M] [--keep DIR] [--quick] [key=value …]
 
-A larger network is trained once and teaches all students but those that have peers or their own average. Each row is a
-student from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or
-the training of a peer, take is paid in steps. Seeds that are trained at the same time have a thread each, so that only
-tables of the same `--jobs` compare. The last column says which rows are behind the best one by more than noise (paired
-over seeds, 95 % for all pairs at once); below the table stands what KD gains over labels, and features
-over KD. The images are fetched from a package (`examples/real_sets.py`). `--quick` takes two seeds and a few steps of
-synthetic images: it shows that everything runs, and its numbers mean nothing.
+A larger network is trained once and teaches all students but those that have peers or their own average. Each row is
+a student from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher,
+or the training of a peer, take is paid in steps. With `--epochs` all have as many steps, and it is paid in minutes.
+Seeds that are trained at the same time have a thread each, so that only tables of the same `--jobs` compare. The last
+column says which rows are behind the best one by more than noise (paired over seeds, 95 % for all pairs at once);
+below the table stands what KD gains over labels, and features over KD. The images are fetched from a package
+(`examples/real_sets.py`). `--quick` takes two seeds and a few steps of synthetic images: it shows that everything
+runs, and its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import statistics
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from examples import real_sets
@@ -62,7 +64,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", default=",".join(ROWS), help=f"of {','.join(ROWS)}")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=5)
+    limits = parser.add_mutually_exclusive_group()
+    limits.add_argument("--minutes", type=float, default=5)
+    limits.add_argument("--epochs", type=int, help="the same steps for all, instead of the same minutes")
     parser.add_argument("--teacher-minutes", type=float, default=20)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
@@ -74,17 +78,17 @@ def main() -> None:
         parser.error(f"--rows {','.join(unknown)}: unknown. Valid: {','.join(ROWS)}")
     seeds = 2 if options.quick else options.seeds
     images = QUICK if options.quick else ["data=fashion_mnist", f"data.root='{real_sets.fashion_mnist()}'"]
-    length, teachers_length = (
-        images if options.quick else [*images, f"train.max_minutes={minutes:g}"]
-        for minutes in (options.minutes, options.teacher_minutes)
-    )
+    length, teachers_length = images, images
+    if not options.quick:
+        limit = f"train.epochs={options.epochs}" if options.epochs else f"train.max_minutes={options.minutes:g}"
+        length, teachers_length = [*images, limit], [*images, f"train.max_minutes={options.teacher_minutes:g}"]
     thread = ["train.threads=1"] if options.jobs > 1 else []
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
         folder = Path(options.keep or temporary).resolve()
         teacher = folder / "teacher"
         if not set(rows) <= set(UNTAUGHT):
-            top1, steps = trained(teacher, f"model={TEACHER}", *teachers_length, *options.overrides)
-            print(f"teacher: test top-1 {top1:.4f} after {steps:,} steps", flush=True)
+            best = trained(teacher, f"model={TEACHER}", *teachers_length, *options.overrides)
+            print(f"teacher: test top-1 {best.top1:.4f} after {best.steps:,} steps", flush=True)
         # Runs of all rows in one queue: with a queue a row, its last seed would have the machine to itself.
         waiting = {
             (row, seed): pool.submit(
@@ -93,23 +97,31 @@ def main() -> None:
             )
             for row in rows for seed in range(seeds)
         }  # fmt: skip
-        scores: dict[str, dict[int, float]] = {row: {} for row in rows}
-        lengths: dict[str, list[int]] = {row: [] for row in rows}
+        students: dict[str, dict[int, Trained]] = {row: {} for row in rows}
         try:
             for (row, seed), run in waiting.items():
-                scores[row][seed], steps = run.result()
-                lengths[row].append(steps)
-                print(f"{row}, seed {seed}: {scores[row][seed]:.4f}", flush=True)
+                students[row][seed] = run.result()
+                print(f"{row}, seed {seed}: {students[row][seed].top1:.4f}", flush=True)
         finally:
             # Those behind a run that failed do not begin.
             pool.shutdown(cancel_futures=True)
     harness.print_table(
-        ["student follows", "test top-1", "deviation over seeds", "steps", "behind"], table(scores, lengths)
+        ["student follows", "test top-1", "deviation over seeds", "steps", "seconds", "behind"], table(students)
     )
+    scores = {row: {seed: one.top1 for seed, one in runs.items()} for row, runs in students.items()}
     for lower, higher in LADDER:
         if {lower, higher} <= scores.keys():
             print(f"\n{gain(scores, lower, higher)}", end="")
     print()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run reached, and how long it was."""
+
+    top1: float
+    steps: int
+    seconds: float
 
 
 def student(row: str, teacher: Path) -> list[str]:
@@ -129,25 +141,35 @@ def gain(scores: dict[str, dict[int, float]], lower: str, higher: str) -> str:
     return f"{higher} over {lower}: {mean:+.4f} ({verdict})"
 
 
-def table(scores: dict[str, dict[int, float]], lengths: dict[str, list[int]]) -> list[list[str]]:
+def table(students: dict[str, dict[int, Trained]]) -> list[list[str]]:
     """A line for each row: means, and how far it is behind the best and whether that is noise."""
-    behind, lines = harness.behind(scores), []
-    for row, values in scores.items():
-        mean, deviation = (
-            statistics.mean(values.values()),
-            statistics.stdev(values.values()) if len(values) > 1 else 0.0,
+    behind = harness.behind({row: {seed: one.top1 for seed, one in runs.items()} for row, runs in students.items()})
+    lines = []
+    for row, runs in students.items():
+        reached = [one.top1 for one in runs.values()]
+        deviation = statistics.stdev(reached) if len(reached) > 1 else 0.0
+        means = (
+            statistics.mean(values) for values in zip(*((one.steps, one.seconds) for one in runs.values()), strict=True)
         )
-        lines.append([row, f"{mean:.4f}", f"{deviation:.4f}", f"{statistics.mean(lengths[row]):,.0f}", behind[row]])
+        lines.append(
+            [
+                row,
+                f"{statistics.mean(reached):.4f}",
+                f"{deviation:.4f}",
+                *(f"{mean:,.0f}" for mean in means),
+                behind[row],
+            ]
+        )
     return lines
 
 
-def trained(directory: Path, *overrides: str) -> tuple[float, int]:
-    """Test top-1 and the steps of a run in a directory, unless that was trained before."""
+def trained(directory: Path, *overrides: str) -> Trained:
+    """The run in a directory, which is trained unless it was before."""
     where = ["tracking=none", "deploy.formats=[]", "train.plots=false"]
     harness.train(directory, [*where, *overrides])
     measured = result.read(directory / RESULT, whole=True)
     assert measured
-    return measured.final["top1"], measured.final_progress.step
+    return Trained(measured.final["top1"], measured.final_progress.step, measured.seconds)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,13 @@ from tests.docs.pages import ROOT
 
 def test_rows_are_compared_over_seeds_and_noise_is_called_so():
     scores = {"far": {0: 0.1, 1: 0.11, 2: 0.1}, "best": {0: 0.9, 1: 0.91, 2: 0.9}, "near": {0: 0.9, 1: 0.9, 2: 0.901}}
-    lines = distillation.table(scores, {row: [1000, 1001, 1002] for row in scores})
+    lines = distillation.table({
+        row: {seed: distillation.Trained(top1, 1000 + seed, 60.4) for seed, top1 in own.items()}
+        for row, own in scores.items()
+    })  # fmt: skip
     assert [line[0] for line in lines] == ["far", "best", "near"]
     assert [line[-1].split(" ")[-1] for line in lines] == ["(real)", "best", "(noise)"]
-    assert lines[0][3] == "1,001"
+    assert lines[0][3:5] == ["1,001", "60"]
     assert distillation.gain(scores, "far", "best") == "best over far: +0.8000 (real)"
     assert distillation.gain(scores, "best", "near") == "near over best: -0.0030 (noise)"
 

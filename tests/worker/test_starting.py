@@ -36,7 +36,9 @@ def notes(config_of, *words):
 
 def test_a_layer_that_no_weights_fit_is_not_frozen_to_the_end(config_of, weights):
     words = [*RESNET, "model.stem=small", f"model.weights={weights('w.safetensors')}"]
-    with pytest.raises(ConfigError, match=r"conv1.conv.weight of student would stay random.*model.freeze=\['backbone'\]"):
+    with pytest.raises(
+        ConfigError, match=r"conv1.conv.weight of student would stay random.*model.freeze=\['backbone'\]"
+    ):
         notes(config_of, *words, "model.freeze=[backbone]")
     # For a while, or without that layer, it is what was asked for.
     assert notes(config_of, *words, "model.freeze=[backbone]", "model.freeze_epochs=1")
