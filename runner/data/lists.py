@@ -108,8 +108,14 @@ def _classes(
     config: cfg.FileList, rows: dict[str, Rows], trained_classes: Sequence[str]
 ) -> tuple[list[str], dict[str, int]]:
     """(class names, label → class index); of soft labels the index of each column, in the order of the columns."""
-    class_names = next((part.names for part in rows.values() if part.names), None)
-    class_names = tables.label_names(config) or class_names
+    named = [part for part in rows.values() if part.names]
+    for part in named[1:]:
+        if part.names != named[0].names:
+            counts = [f"{one.source} has {len(one.names or [])}" for one in (named[0], part)]
+            raise DataError(
+                f"The labels of the lists are of other classes: {', '.join(counts)}, a value of 0 or 1 each."
+            )
+    class_names = tables.label_names(config) or (named[0].names if named else None)
     if config.labels is cfg.Labels.soft:
         assert class_names is not None, "soft labels are read from columns"
         return class_names, _of_columns(config, class_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, nearest
-from . import storage
-from .classes import BETWEEN, Problems
+from . import label_texts, storage
+from .classes import BLANKS, Problems
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +48,7 @@ def pictures(
         names = (
             _column(file, path, group, image_column, "path").to_pylist() if "path" in fields else [None] * len(content)
         )
-        labels = _texts(_column(file, path, group, label_column), classes)
+        labels = _texts(_column(file, path, group, label_column), classes, f"{path}: column '{label_column}'")
         for name, length, label in zip(names, pc.binary_length(content).to_pylist(), labels, strict=True):
             row = len(entries)
             if not length or not label:
@@ -86,9 +87,11 @@ def rows(path: str, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
     yield 0, names if wanted == {name.lower() for name in names} else file.schema_arrow.names
     number = 0
     for group in range(file.num_row_groups):
-        for fields in zip(
-            *(_texts(_column(file, path, group, name), _class_names(file, name)) for name in names), strict=True
-        ):
+        texts = [
+            _texts(_column(file, path, group, name), _class_names(file, name), f"{path}: column '{name}'")
+            for name in names
+        ]
+        for fields in zip(*texts, strict=True):
             number += 1
             yield number, list(fields)
 
@@ -156,30 +159,51 @@ def _require(file: pq.ParquetFile, path: str, name: str, key: str) -> pa.Field:
     return file.schema_arrow.field(name)
 
 
-def _texts(column: pa.ChunkedArray, classes: list[str] | None) -> list[str]:
-    """The values of a column as text, class indices as their names; empty for nulls."""
-    values = column.to_pylist()
-    if classes is None:
-        return ["" if value is None else _text(value) for value in values]
-    return [classes[value] if value is not None and 0 <= value < len(classes) else "" for value in values]
+def _texts(column: pa.ChunkedArray, classes: list[str] | None, where: str) -> list[str]:
+    """The values of a column as text, class indices as their names; empty for nulls.
+
+    Errors: DataError for lists that are not labels.
+    """
+    texts = []
+    for value in column.to_pylist():
+        if (text := _text(value, classes)) is None:
+            raise DataError(f"{where} has {str(value)[:80]}; a list in it has to be of classes, names or numbers.")
+        texts.append(text)
+    return texts
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, classes: list[str] | None) -> str | None:
+    """A value as text, empty for a missing one; None for a list that is not labels."""
     match value:
+        case list() if classes is not None:
+            known = [one for one in value if one is not None]
+            return (
+                label_texts.of_list([classes[one] for one in known]) if set(known) <= {*range(len(classes))} else None
+            )
         case list():
-            return BETWEEN.join(map(_text, value)) or BETWEEN
+            return label_texts.of_list(value)
+        case int() if classes is not None:
+            return classes[value] if 0 <= value < len(classes) else ""
         case bytes():
             return value.decode("utf-8", "surrogateescape")
-    return str(value)
+        case None:
+            return ""
+        case float() if math.isnan(value):
+            return ""
+    return str(value).strip(BLANKS)
 
 
 def _class_names(file: pq.ParquetFile, name: str) -> list[str] | None:
-    """Class names of an integer column, if the file's metadata have them as Hugging Face's do."""
+    """Class names of a column of integers or lists of them, if the file's metadata have them as Hugging Face's do."""
     import pyarrow as pa
 
+    kind = file.schema_arrow.field(name).type
     try:
-        noted = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"][name]["names"]
+        feature = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"][name]
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            kind, feature = kind.value_type, feature[0] if isinstance(feature, list) else feature["feature"]
+        noted = feature["names"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     is_list = isinstance(noted, list) and all(isinstance(one, str) and one for one in noted)
-    return noted if is_list and pa.types.is_integer(file.schema_arrow.field(name).type) else None
+    return noted if is_list and pa.types.is_integer(kind) else None

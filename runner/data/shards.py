@@ -13,7 +13,7 @@ import numpy as np
 from .. import config as cfg
 from ..errors import DataError
 from ..files.digests import digest_of
-from . import archive, classes, parquet, shard_index, storage, tables
+from . import archive, classes, label_texts, parquet, shard_index, storage, tables
 from .classes import BETWEEN, NAMED, Problems
 from .names import Names
 from .scanning import HIDDEN
@@ -108,6 +108,7 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
     for split, parts in indices.items():
         if not any(len(part.names) for part in parts):
             raise DataError(f"{classes.listed(shards[split])}: no pictures.")
+    indices = _spread(config, shards, indices)
     if not config.many:
         _refuse_several(indices)
     names, places = _classes(config, indices, trained_classes)
@@ -171,15 +172,40 @@ def _classes(
     class_names = next((list(part.classes) for parts in indices.values() for part in parts if len(part.classes)), None)
     class_names = tables.label_names(config) or class_names
     labels = {
-        split: dict.fromkeys(label for part in parts for text in part.texts for label in _each(text))
+        split: dict.fromkeys(label for part in parts for text in part.texts for label in label_texts.single(text))
         for split, parts in indices.items()
     }
     return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
 
 
-def _each(text: str) -> list[str]:
-    """The labels of an image."""
-    return [label for label in text.split(BETWEEN) if label]
+def _spread(
+    config: cfg.Shards, shards: dict[str, list[str]], indices: dict[str, list[Index]]
+) -> dict[str, list[Index]]:
+    """The same with the names of classes if the labels are a 0 or 1 for each. Errors: DataError for damaged ones."""
+    texts = list(dict.fromkeys(text for parts in indices.values() for part in parts for text in part.texts))
+    if (entries := label_texts.vectors(texts)) is None:
+        return indices
+    names, problems = label_texts.vector_names(entries, tables.label_names(config), config.train), Problems()
+    labels = {text: label_texts.flagged(entry, names) for text, entry in zip(texts, entries, strict=True)}
+    for split, parts in indices.items():
+        for path, part in zip(shards[split], parts, strict=True):
+            for number, text in enumerate(part.texts):
+                if labels[text] is None:
+                    problems.add(_first(path, part, number), label_texts.not_a_vector(text, names))
+    problems.refuse("labels are wrong", "Each image needs a value for each class.")
+    # Images with one label, or with none, are multi-label too.
+    own = {text: f"{label}{BETWEEN}" for text, label in labels.items()}
+    return {
+        split: [
+            replace(part, texts=Names.of(own[text] for text in part.texts), classes=Names.of(names)) for part in parts
+        ]
+        for split, parts in indices.items()
+    }
+
+
+def _first(path: str, part: Index, number: int) -> str:
+    """The first image with a label, for messages."""
+    return f"{path}: {part.names[int(np.argmax(part.labels == number))]}"
 
 
 def _refuse_several(indices: dict[str, list[Index]]) -> None:
@@ -200,15 +226,14 @@ def _labels(
     """
     texts = list(part.texts)
     for number, text in enumerate(texts):
-        for label in _each(text):
+        for label in label_texts.single(text):
             if label not in places:
-                first = int(np.argmax(part.labels == number))
-                problems.add(f"{path}: {part.names[first]}", f"'{label}'")
+                problems.add(_first(path, part, number), f"'{label}'")
     if several is None:
         return np.array([places.get(text, 0) for text in texts], np.int64)[part.labels]
     rows = np.zeros((len(texts), several), np.uint8)
     for row, text in enumerate(texts):
-        rows[row, [places[label] for label in _each(text) if label in places]] = 1
+        rows[row, [places[label] for label in label_texts.single(text) if label in places]] = 1
     return rows[part.labels]
 
 

@@ -278,7 +278,11 @@ WRONG_LINES = {
     "empty label": ("path,label\ncat/0.png,cat\ndog/0.png,\n", "a.csv", ["a.csv:3: no label"]),
     "after lines in quotes": ('path,label,x\ncat/0.png,cat,"1\n2"\ndog/0.png,,1\n', "a.csv", ["a.csv:4: no label"]),
     "an open quote": ('path,label\ncat/0.png,cat\n"dog/0.png,dog\n', "a.csv", ["a.csv:3: unexpected end of data"]),
-    "vectors of two lengths": ("cat/0.png 0,1\ndog/0.png 0,1,1\n", "a.txt", ["a.txt:2: 3 labels"]),
+    "vectors of two lengths": (
+        "cat/0.png 0,1\ndog/0.png 0,1,1\n",
+        "a.txt",
+        ["a.txt:2: .0,1,1. is not 2 values of 0 or 1"],
+    ),
     "two labels": (
         "cat/0.png cat\ndog/0.png dog\ncat/0.png dog\n",
         "a.txt",
