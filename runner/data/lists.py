@@ -122,18 +122,24 @@ def _classes(
     labels = {
         split: dict.fromkeys(label for text in part.labels for label in part.each(text)) for split, part in rows.items()
     }
-    return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
+    names, places = classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
+    return names, _of_columns(config, names) if config.label_columns else places
 
 
 def _of_columns(config: cfg.FileList, class_names: list[str]) -> dict[str, int]:
-    """Column of soft labels → index of its class. Errors: DataError if the names of the classes are others."""
-    columns = config.label_columns
-    if set(columns) == set(class_names):
+    """Column of labels → index of its class; only shares need a column for each class.
+
+    Errors: DataError if the names of the classes are others.
+    """
+    columns, are_numbers = config.label_columns, all(map(str.isdecimal, config.label_columns))
+    foreign, missing = set(columns) - set(class_names), set(class_names) - set(columns)
+    has_no_header = are_numbers and config.path_column.isdecimal()
+    if not foreign and not has_no_header and (not missing or config.labels is not cfg.Labels.soft):
         return {name: class_names.index(name) for name in columns}
-    if all(map(str.isdecimal, columns)) and len(columns) == len(class_names):
+    if are_numbers and len(columns) == len(class_names):
         return {name: number for number, name in enumerate(columns)}
     raise DataError(
-        f"{config.label_file} does not have the names of the columns that data.labels=soft reads.\n"
+        f"{config.label_file} does not have the names of the columns that data.label_columns names.\n"
         f"  columns: {classes.listed(columns, 20)}\n  file:    {classes.listed(class_names, 20)}\n"
         "Give both the same names, or remove data.label_file. The columns of a table without a header are numbers, one "
         "for each line of the file in its order."

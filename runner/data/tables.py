@@ -244,7 +244,7 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
     rows, wanted = Rows(path, names=config.label_columns or None, several=bool(config.label_columns)), _columns(config)
     line, header = next(entries, (0, []))
     has_names = path.lower().endswith(parquet.SUFFIXES)
-    if not has_names and all(name.isdecimal() for name in wanted):
+    if header and not has_names and all(name.isdecimal() for name in wanted):
         entries, header = itertools.chain([(line, header)], entries), [str(number) for number in range(len(header))]
     remedy = "" if has_names else ", without a header by their numbers from 0"
     places = [_place(header, name, path, remedy) for name in wanted] if header else []

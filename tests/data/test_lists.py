@@ -382,6 +382,12 @@ def test_a_list_that_names_nothing_or_is_damaged_is_refused(root, name):
         listed(root, "path,label\n" if name == "a.csv" else "\n", name)
 
 
+@pytest.mark.parametrize(("text", "said"), [("", "names no pictures"), ('"a,b', "list.csv:1: unexpected end of data")])
+def test_a_table_without_a_line_is_refused_also_if_its_columns_have_numbers(root, text, said):
+    with pytest.raises(DataError, match=said):
+        listed(root, text, "list.csv", path_column="0", label_column="1")
+
+
 def test_names_that_are_not_text_are_told_and_not_taken_for_others(root):
     with open(os.fsencode(root) + b"/\xff.png", "wb") as stream:
         stream.write(layouts.png(0))
