@@ -23,8 +23,11 @@ def single(text: str) -> list[str]:
 
 
 def separate(text: str, separator: str | None) -> str:
-    """The labels between separators, joined with `BETWEEN`; a text without a separator is returned as it is."""
-    parts = text.split(separator) if separator else [text]
+    """The labels between separators, joined with `BETWEEN`.
+
+    A text without a separator, or of a list whose labels are joined already, is returned as it is.
+    """
+    parts = text.split(separator) if separator and BETWEEN not in text else [text]
     return BETWEEN.join(part.strip(BLANKS) for part in parts if part.strip(BLANKS)) if len(parts) > 1 else text
 
 

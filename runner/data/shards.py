@@ -108,9 +108,9 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
     for split, parts in indices.items():
         if not any(len(part.names) for part in parts):
             raise DataError(f"{classes.listed(shards[split])}: no pictures.")
-    indices = _spread(config, shards, indices)
+    indices = _separate(config, shards, indices)
     if not config.many:
-        _refuse_several(indices)
+        _refuse_several(indices, config.label_separator)
     names, places = _classes(config, indices, trained_classes)
     splits = {}
     for split, parts in indices.items():
@@ -178,29 +178,46 @@ def _classes(
     return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
 
 
-def _spread(
+def _separate(
     config: cfg.Shards, shards: dict[str, list[str]], indices: dict[str, list[Index]]
 ) -> dict[str, list[Index]]:
-    """The same with the names of classes if the labels are a 0 or 1 for each. Errors: DataError for damaged ones."""
+    """The same with the labels of an image joined with `BETWEEN`, also where they are written `sea;sky` or `0,1,1`.
+
+    Errors: DataError for damaged vectors of 0 and 1.
+    """
+    separator, names = config.label_separator, None
     texts = list(dict.fromkeys(text for parts in indices.values() for part in parts for text in part.texts))
-    if (entries := label_texts.vectors(texts)) is None:
+    if not separator or any(len(part.classes) for parts in indices.values() for part in parts):
         return indices
-    names, problems = label_texts.vector_names(entries, tables.label_names(config), config.train), Problems()
-    labels = {text: label_texts.flagged(entry, names) for text, entry in zip(texts, entries, strict=True)}
-    for split, parts in indices.items():
-        for path, part in zip(shards[split], parts, strict=True):
-            for number, text in enumerate(part.texts):
-                if labels[text] is None:
-                    problems.add(_first(path, part, number), label_texts.not_a_vector(text, names))
-    problems.refuse("labels are wrong", "Each image needs a value for each class.")
-    # Images with one label, or with none, are multi-label too.
-    own = {text: f"{label}{BETWEEN}" for text, label in labels.items()}
+    # What ends with `BETWEEN` is multi-label, also if it is one label or none.
+    if (entries := label_texts.vectors(texts, separator)) is None:
+        separated = {text: label_texts.separate(text, separator) for text in texts}
+        own = {text: text if text == label else f"{label}{BETWEEN}" for text, label in separated.items()}
+    else:
+        names = label_texts.vector_names(entries, tables.label_names(config), config.train)
+        flagged = {text: label_texts.flagged(entry, names) for text, entry in zip(texts, entries, strict=True)}
+        _refuse_damaged(shards, indices, flagged, names)
+        own = {text: f"{label}{BETWEEN}" for text, label in flagged.items()}
     return {
         split: [
-            replace(part, texts=Names.of(own[text] for text in part.texts), classes=Names.of(names)) for part in parts
+            replace(part, texts=Names.of(own[text] for text in part.texts), classes=Names.of(names or []))
+            for part in parts
         ]
         for split, parts in indices.items()
     }
+
+
+def _refuse_damaged(
+    shards: dict[str, list[str]], indices: dict[str, list[Index]], flagged: dict[str, str | None], names: list[str]
+) -> None:
+    """Errors: DataError with the images whose vectors are damaged, which have None."""
+    problems = Problems()
+    for split, parts in indices.items():
+        for path, part in zip(shards[split], parts, strict=True):
+            for number, text in enumerate(part.texts):
+                if flagged[text] is None:
+                    problems.add(_first(path, part, number), label_texts.not_a_vector(text, names))
+    problems.refuse("labels are wrong", "Fix them, or take them as they are: data.label_separator=null")
 
 
 def _first(path: str, part: Index, number: int) -> str:
@@ -208,12 +225,13 @@ def _first(path: str, part: Index, number: int) -> str:
     return f"{path}: {part.names[int(np.argmax(part.labels == number))]}"
 
 
-def _refuse_several(indices: dict[str, list[Index]]) -> None:
+def _refuse_several(indices: dict[str, list[Index]], separator: str | None) -> None:
+    of_names = f". If '{separator}' is part of a name: data.label_separator=null" if separator else ""
     for split, parts in indices.items():
         if any(BETWEEN in text for part in parts for text in part.texts):
             raise DataError(
                 f"The {split} shards have pictures with several labels. To train on all of them: "
-                "data.labels=many loss=bce"
+                f"data.labels=many loss=bce{of_names}"
             )
 
 

@@ -184,6 +184,23 @@ def test_vectors_in_shards_are_not_numbers_of_classes(tmp_path, layout, kind):
 
 
 @pytest.mark.parametrize("layout", ["tar", "parquet"])
+def test_separated_labels_in_shards_are_several(tmp_path, layout):
+    config = shards(tmp_path, ["sea;sky", "sky", "; "], layout)
+    source = data.load(config)
+    assert (source.classes, source.train.labels.tolist()) == (["sea", "sky"], [[1, 1], [0, 1], [0, 0]])
+    config.labels = cfg.Labels.one
+    with pytest.raises(DataError, match=r"several labels.*';'.*data\.label_separator=null"):
+        data.load(config)
+    config.label_separator = None
+    assert data.load(config).classes[-2:] == ["sea;sky", "sky"]
+
+
+@pytest.mark.parametrize("layout", ["tar", "parquet"])
+def test_a_separator_within_a_list_is_part_of_a_name(tmp_path, layout):
+    assert data.load(shards(tmp_path, [["a;b", "c"], ["c"]], layout)).classes == ["a;b", "c"]
+
+
+@pytest.mark.parametrize("layout", ["tar", "parquet"])
 def test_a_damaged_vector_in_a_shard_is_named(tmp_path, layout):
     with pytest.raises(DataError, match=r"1 labels are wrong:\n.*: (row 1|1\.png): '0,1' is not 3 values of 0 or 1"):
         data.load(shards(tmp_path, [ROWS[0], [0, 1], ROWS[2], ROWS[3]], layout))
