@@ -101,13 +101,33 @@ NUMBERED = "cat/0.png 0\ndog/0.png 1\ndog/1.png 1"
 
 
 @pytest.mark.parametrize(
-    "names", ["0 cat\n1 big dog\n", "1\tbig dog\n0\tcat", "cat\nbig dog\n", "\ufeffcat\r\nbig dog"]
+    "names",
+    [
+        "0 cat\n1 big dog\n",
+        "1,big dog\n0,cat\n",
+        "1; big dog\r0 : cat\r",
+        "1\tbig dog\n0\tcat",
+        "cat\nbig dog\n",
+        "\ufeffcat\r\nbig dog",
+    ],
 )
 def test_numbers_are_the_lines_of_a_file_of_names(root, names):
     (root / "names.txt").write_text(names, encoding="utf-8")
     source = listed(root, NUMBERED, label_file=str(root / "names.txt"))
     assert source.classes == ["cat", "big dog"]
     assert source.train.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("names", [["3 series", "5 series", "i8"], ["class 0", "class 1"], ["12", "7"], ["0", "x 0"]])
+def test_names_that_have_numbers_stay_as_they_are(root, names):
+    (root / "names.txt").write_text("\n".join(names))
+    text = "\n".join(f"cat/{number}.png\t{name}" for number, name in enumerate(names))
+    source = listed(root, text, label_file=str(root / "names.txt"))
+    assert (source.classes, source.train.labels.tolist()) == (names, [*range(len(names))])
+
+
+def test_a_name_of_thousands_of_digits_is_a_name(root):
+    assert listed(root, f"cat/0.png {'1' * 5000}\ncat/1.png 2").classes == ["1" * 5000, "2"]
 
 
 def test_a_file_of_names_also_orders_labels_that_are_names(root):
@@ -129,6 +149,11 @@ def test_numbers_without_names_are_names_in_the_order_of_numbers(root):
         ("cat\ncat\n", "names 'cat' twice"),
         ("cat\n", "has 1 lines"),
         ("", "has 0 lines"),
+        ("id name\n0 cat\n1 dog\n", "'id name' has no number before the name"),
+        ("name\n1,cat\n0,dog\n", "'name' has no number before the name"),
+        ("0 cat\n1dog\n", "'1dog' has no number before the name"),
+        ("cat 1\ndog 0\n", "end with numbers that are in another order"),
+        ("cat,1\ndog,0\n", "end with numbers that are in another order"),
     ],
 )
 def test_a_file_of_names_that_cannot_be_is_refused(root, names, said):
