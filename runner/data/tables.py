@@ -24,9 +24,8 @@ from .classes import BETWEEN, BLANKS, Problems, read_names
 LARGEST_LIST = 4 << 30
 #: Line endings of Unix, Windows and old spreadsheets.
 LINES = re.compile(r"\r\n|\r|\n")
-#: A quoted field, with doubled quotes inside; one followed by blanks.
+#: A quoted field, with doubled quotes inside.
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
-BEHIND = re.compile(rf"({QUOTED.pattern}) +(?=[,;\t\r\n]|\Z)")
 
 
 @dataclass
@@ -208,8 +207,9 @@ def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
         lines = ((number, line.strip(BLANKS)) for number, line in enumerate(LINES.split(content), 1))
         yield from ((number, re.split(f"[{BLANKS}]+", line)) for number, line in lines if line)
         return
-    # The csv module does not accept blanks after a closing quote.
-    content = BEHIND.sub(r"\1", content)
+    # The csv module does not accept blanks after a closing quote. Whole fields are matched: one may contain quotes.
+    around = rf"{delimiter}\r\n"
+    content = re.sub(rf"(?<![^{around}])( *{QUOTED.pattern}) *(?=[{around}]|\Z)", r"\1", content)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 0
     try:

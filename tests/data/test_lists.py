@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 
@@ -9,10 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner import data
-from runner.data import identity, lists
+from runner.data import identity, lists, tables
+from runner.data.classes import Problems
 from runner.errors import DataError
 
 from . import layouts
@@ -190,6 +194,28 @@ ROWS = "".join(f"{layouts.label(name)},{name}\n" for name in NAMES)
 def test_tables_are_read_by_the_names_of_their_columns(root, text, name):
     source = listed(root, text, name)
     assert pairs(source.train, source) == [(name, layouts.label(name)) for name in NAMES]
+
+
+FIELD = st.lists(st.sampled_from(["a", "b", '"', ",", ";", " ", "\t", "\n", '" ,', '",', '""']), max_size=5).map(
+    "".join
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(FIELD, FIELD, FIELD), max_size=4),
+    st.sampled_from([(",", "a.csv"), (";", "a.csv"), ("\t", "a.tsv")]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_fields_are_what_was_written_whatever_is_in_quotes(tmp_path_factory, rows, kind, quoting, end):
+    path, rows = tmp_path_factory.mktemp("table") / kind[1], [("path", "label", "note"), *rows]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, delimiter=kind[0], quoting=quoting, lineterminator=end).writerows(rows)
+    problems = Problems()
+    found = [fields for _, fields in tables._csv(str(path), problems)]
+    expected = [[field.strip() for field in row] for row in rows if any(field.strip() for field in row)]
+    assert (found, problems.count) == (expected, 0)
 
 
 def test_columns_of_a_table_without_a_header_have_numbers(root):
