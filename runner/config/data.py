@@ -214,7 +214,7 @@ class FileList(Pictures):
     label_columns: list[str] = field(default_factory=list)
     """Columns of the classes instead of `label_column`: of 0 and 1 for `labels=many`, of numbers for `labels=soft`."""
     label_separator: Optional[str] = ";"
-    """Multi-label: separator of the labels in `label_column`."""
+    """Multi-label: separator of the labels of an image; null takes every label as one name."""
     split_column: Optional[str] = None
     """Column of the list `train` that says `train`, `val` or `test`, instead of lists of their own."""
     group_column: Optional[str] = None
@@ -241,6 +241,8 @@ class Shards(Pictures):
     """Column of Parquet with the images: bytes, or a structure with a field `bytes`."""
     label_column: str = "label"
     """Column of Parquet with the labels, or their key in the `.json` of an archive's samples."""
+    label_separator: Optional[str] = ";"
+    """Multi-label: separator of the labels in a text; null takes every label as one name."""
 
 
 @dataclass

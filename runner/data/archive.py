@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from ..errors import DataError
 from ..images import is_hidden, is_picture
-from . import storage
+from . import label_texts, storage
 from .classes import BETWEEN, BLANKS, Problems, listed
 
 SUFFIXES = (".tar",)
@@ -110,7 +110,7 @@ def _label(content: bytes, suffix: str, key: str) -> str:
     """The label in a `.cls` or `.json`; empty if it has none."""
     try:
         value = content.decode() if suffix == "cls" else json.loads(content)[key]
-        text = BETWEEN.join(map(_text, value)) or BETWEEN if isinstance(value, list) else _text(value)
+        text = label_texts.of_list(value) or "" if isinstance(value, list) else _text(value)
         # JSON can escape lone surrogates, which cannot be encoded.
         text.encode()
     except (ValueError, RecursionError, LookupError, TypeError):

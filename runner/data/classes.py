@@ -13,6 +13,8 @@ BETWEEN = "\0"
 #: Whitespace that is stripped from names and labels. Python's own set is larger; file systems allow some of it in
 #: names.
 BLANKS = " \t\r\n"
+#: A number and a name, as in `0 cat` and `0,cat`.
+NUMBERED = re.compile(r"(\d{1,9})(?:[ \t]*[,;:=][ \t]*|[ \t]+)(.+)")
 #: Most items that a message names.
 NAMED = 10
 
@@ -57,6 +59,11 @@ def refuse_foreign(classes: Mapping[str, Iterable[str]], where: str, remedy: str
             )
 
 
+def is_number(label: str) -> bool:
+    """Whether a label is a number, which may be that of a class; Python converts no text of thousands of digits."""
+    return label.isdecimal() and len(label) < 1000
+
+
 def numbers(
     labels: Mapping[str, Iterable[str]], class_names: list[str] | None, where: str, trained_classes: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, int]]:
@@ -74,12 +81,12 @@ def numbers(
         if not trained_classes:
             refuse_foreign(labels, where, "Fix the labels, or name the classes in a file: data.label_file=FILE")
         names = set(every)
-        classes = sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
+        classes = sorted(names, key=lambda name: (int(name), name)) if all(map(is_number, names)) else sorted(names)
         if len(classes) < 2 and not trained_classes:
             raise DataError(f"The training images {where} have one class, '{classes[0]}', and a network needs two.")
         return classes, {name: number for number, name in enumerate(classes)}
     places = {name: number for number, name in enumerate(class_names)}
-    if any(label not in places for label in every) and all(label.isdecimal() for label in every):
+    if any(label not in places for label in every) and all(map(is_number, every)):
         return class_names, {label: int(label) for label in every if int(label) < len(class_names)}
     return class_names, {label: places[label] for label in every if label in places}
 
@@ -87,18 +94,29 @@ def numbers(
 def read_names(text: str, path: str) -> list[str]:
     """Class names from a text with one a line, or with lines `number name` for the numbers 0…K-1.
 
-    Errors: DataError for missing or duplicate numbers or names.
+    Errors: DataError for missing or duplicate numbers or names, and if only some lines seem to have numbers.
     """
-    lines = [line.strip(BLANKS) for line in text.split("\n") if line.strip(BLANKS)]
-    numbered = [re.fullmatch(r"(\d+)[ \t]+(.+)", line) for line in lines]
-    names = lines
-    if lines and all(numbered):
-        pairs = sorted((int(match[1]), match[2]) for match in numbered if match)
-        names = [name for _, name in pairs]
-        if [number for number, _ in pairs] != list(range(len(pairs))):
-            raise DataError(f"{path}: its {len(pairs)} lines begin with numbers that are not 0 to {len(pairs) - 1}.")
+    lines = [line.strip(BLANKS) for line in re.split(r"\r\n|\r|\n", text) if line.strip(BLANKS)]
+    numbered = [(int(match[1]), match[2]) for match in map(NUMBERED.fullmatch, lines) if match]
+    _refuse_odd_numbers(lines, [number for number, _ in numbered], path)
+    names = [name for _, name in sorted(numbered)] if len(numbered) == len(lines) else lines
     if len(names) < 2 or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
         what = f"names '{twice}' twice" if twice else f"has {len(names)} lines"
         raise DataError(f"{path} {what}: it must name two or more classes, each once, as `0 cat` or `cat` a line.")
     return names
+
+
+def _refuse_odd_numbers(lines: list[str], numbers: list[int], path: str) -> None:
+    """Errors: DataError for lines whose numbers would be names, or names of other classes."""
+    last, count = len(lines) - 1, len(numbers)
+    if count == len(lines) and sorted(numbers) != list(range(count)):
+        raise DataError(
+            f"{path}: its {count} lines begin with numbers that are not 0 to {last}. Write `0 NAME`, `1 NAME`."
+        )
+    if len(lines) / 2 <= count < len(lines) and 0 in numbers and len(set(numbers)) == count and max(numbers) <= last:
+        odd = next(line for line in lines if not NUMBERED.fullmatch(line))
+        raise DataError(f"{path}: '{odd}' has no number before the name, as other lines have. Give each one, or none.")
+    behind = [int(match[1]) for match in map(re.compile(r".*[ \t,;:=](\d{1,9})").fullmatch, lines) if match]
+    if not count and behind != list(range(len(lines))) and sorted(behind) == list(range(len(lines))):
+        raise DataError(f"{path}: its lines end with numbers that are in another order. Put them first: `0 cat`.")

@@ -14,6 +14,16 @@ def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     return labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
+def epoch_shares(labels: np.ndarray, soft: np.ndarray, quotas: np.ndarray) -> np.ndarray:
+    """Sum of the shares of each class over the images of an epoch, float64 [K].
+
+    labels: int64 [N], the most probable classes; soft: float32 [N, K]; quotas: int64 [K], how many images of each most
+    probable class an epoch has.
+    """
+    repeats = quotas / np.maximum(class_counts(labels, len(quotas)), 1)
+    return repeats[labels] @ soft.astype(np.float64)
+
+
 def has_class(labels: np.ndarray, label: int) -> np.ndarray:
     """Which images are of a class, bool [N]."""
     return labels[:, label] == 1 if labels.ndim == 2 else labels == label

@@ -108,26 +108,38 @@ def _classes(
     config: cfg.FileList, rows: dict[str, Rows], trained_classes: Sequence[str]
 ) -> tuple[list[str], dict[str, int]]:
     """(class names, label → class index); of soft labels the index of each column, in the order of the columns."""
-    class_names = next((part.names for part in rows.values() if part.names), None)
-    class_names = tables.label_names(config) or class_names
+    named = [part for part in rows.values() if part.names]
+    for part in named[1:]:
+        if part.names != named[0].names:
+            counts = [f"{one.source} has {len(one.names or [])}" for one in (named[0], part)]
+            raise DataError(
+                f"The labels of the lists are of other classes: {', '.join(counts)}, a value of 0 or 1 each."
+            )
+    class_names = tables.label_names(config) or (named[0].names if named else None)
     if config.labels is cfg.Labels.soft:
         assert class_names is not None, "soft labels are read from columns"
         return class_names, _of_columns(config, class_names)
     labels = {
         split: dict.fromkeys(label for text in part.labels for label in part.each(text)) for split, part in rows.items()
     }
-    return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
+    names, places = classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
+    return names, _of_columns(config, names) if config.label_columns else places
 
 
 def _of_columns(config: cfg.FileList, class_names: list[str]) -> dict[str, int]:
-    """Column of soft labels → index of its class. Errors: DataError if the names of the classes are others."""
-    columns = config.label_columns
-    if set(columns) == set(class_names):
+    """Column of labels → index of its class; only shares need a column for each class.
+
+    Errors: DataError if the names of the classes are others.
+    """
+    columns, are_numbers = config.label_columns, all(map(str.isdecimal, config.label_columns))
+    foreign, missing = set(columns) - set(class_names), set(class_names) - set(columns)
+    has_no_header = are_numbers and config.path_column.isdecimal()
+    if not foreign and not has_no_header and (not missing or config.labels is not cfg.Labels.soft):
         return {name: class_names.index(name) for name in columns}
-    if all(map(str.isdecimal, columns)) and len(columns) == len(class_names):
+    if are_numbers and len(columns) == len(class_names):
         return {name: number for number, name in enumerate(columns)}
     raise DataError(
-        f"{config.label_file} does not have the names of the columns that data.labels=soft reads.\n"
+        f"{config.label_file} does not have the names of the columns that data.label_columns names.\n"
         f"  columns: {classes.listed(columns, 20)}\n  file:    {classes.listed(class_names, 20)}\n"
         "Give both the same names, or remove data.label_file. The columns of a table without a header are numbers, one "
         "for each line of the file in its order."

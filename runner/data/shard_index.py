@@ -18,7 +18,7 @@ from .classes import Problems
 from .names import Names
 
 #: The layout version; changes when an older index would be wrong or unreadable.
-VERSION = 3
+VERSION = 4
 
 #: Fields of an index that are strings, and those that are numbers.
 NAMES, NUMBERS = ("names", "texts", "classes"), ("places", "lengths", "labels", "skipped")

@@ -13,7 +13,7 @@ import numpy as np
 from .. import config as cfg
 from ..errors import DataError
 from ..files.digests import digest_of
-from . import archive, classes, parquet, shard_index, storage, tables
+from . import archive, classes, label_texts, parquet, shard_index, storage, tables
 from .classes import BETWEEN, NAMED, Problems
 from .names import Names
 from .scanning import HIDDEN
@@ -108,8 +108,9 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
     for split, parts in indices.items():
         if not any(len(part.names) for part in parts):
             raise DataError(f"{classes.listed(shards[split])}: no pictures.")
+    indices = _separate(config, shards, indices)
     if not config.many:
-        _refuse_several(indices)
+        _refuse_several(indices, config.label_separator)
     names, places = _classes(config, indices, trained_classes)
     splits = {}
     for split, parts in indices.items():
@@ -171,23 +172,66 @@ def _classes(
     class_names = next((list(part.classes) for parts in indices.values() for part in parts if len(part.classes)), None)
     class_names = tables.label_names(config) or class_names
     labels = {
-        split: dict.fromkeys(label for part in parts for text in part.texts for label in _each(text))
+        split: dict.fromkeys(label for part in parts for text in part.texts for label in label_texts.single(text))
         for split, parts in indices.items()
     }
     return classes.numbers(labels, class_names, f"of {config.train}", trained_classes)
 
 
-def _each(text: str) -> list[str]:
-    """The labels of an image."""
-    return [label for label in text.split(BETWEEN) if label]
+def _separate(
+    config: cfg.Shards, shards: dict[str, list[str]], indices: dict[str, list[Index]]
+) -> dict[str, list[Index]]:
+    """The same with the labels of an image joined with `BETWEEN`, also where they are written `sea;sky` or `0,1,1`.
+
+    Errors: DataError for damaged vectors of 0 and 1.
+    """
+    separator, names = config.label_separator, None
+    texts = list(dict.fromkeys(text for parts in indices.values() for part in parts for text in part.texts))
+    if not separator or any(len(part.classes) for parts in indices.values() for part in parts):
+        return indices
+    # What ends with `BETWEEN` is multi-label, also if it is one label or none.
+    if (entries := label_texts.vectors(texts, separator)) is None:
+        separated = {text: label_texts.separate(text, separator) for text in texts}
+        own = {text: text if text == label else f"{label}{BETWEEN}" for text, label in separated.items()}
+    else:
+        names = label_texts.vector_names(entries, tables.label_names(config), config.train)
+        flagged = {text: label_texts.flagged(entry, names) for text, entry in zip(texts, entries, strict=True)}
+        _refuse_damaged(shards, indices, flagged, names)
+        own = {text: f"{label}{BETWEEN}" for text, label in flagged.items()}
+    return {
+        split: [
+            replace(part, texts=Names.of(own[text] for text in part.texts), classes=Names.of(names or []))
+            for part in parts
+        ]
+        for split, parts in indices.items()
+    }
 
 
-def _refuse_several(indices: dict[str, list[Index]]) -> None:
+def _refuse_damaged(
+    shards: dict[str, list[str]], indices: dict[str, list[Index]], flagged: dict[str, str | None], names: list[str]
+) -> None:
+    """Errors: DataError with the images whose vectors are damaged, which have None."""
+    problems = Problems()
+    for split, parts in indices.items():
+        for path, part in zip(shards[split], parts, strict=True):
+            for number, text in enumerate(part.texts):
+                if flagged[text] is None:
+                    problems.add(_first(path, part, number), label_texts.not_a_vector(text, names))
+    problems.refuse("labels are wrong", "Fix them, or take them as they are: data.label_separator=null")
+
+
+def _first(path: str, part: Index, number: int) -> str:
+    """The first image with a label, for messages."""
+    return f"{path}: {part.names[int(np.argmax(part.labels == number))]}"
+
+
+def _refuse_several(indices: dict[str, list[Index]], separator: str | None) -> None:
+    of_names = f". If '{separator}' is part of a name: data.label_separator=null" if separator else ""
     for split, parts in indices.items():
         if any(BETWEEN in text for part in parts for text in part.texts):
             raise DataError(
                 f"The {split} shards have pictures with several labels. To train on all of them: "
-                "data.labels=many loss=bce"
+                f"data.labels=many loss=bce{of_names}"
             )
 
 
@@ -200,15 +244,14 @@ def _labels(
     """
     texts = list(part.texts)
     for number, text in enumerate(texts):
-        for label in _each(text):
+        for label in label_texts.single(text):
             if label not in places:
-                first = int(np.argmax(part.labels == number))
-                problems.add(f"{path}: {part.names[first]}", f"'{label}'")
+                problems.add(_first(path, part, number), f"'{label}'")
     if several is None:
         return np.array([places.get(text, 0) for text in texts], np.int64)[part.labels]
     rows = np.zeros((len(texts), several), np.uint8)
     for row, text in enumerate(texts):
-        rows[row, [places[label] for label in _each(text) if label in places]] = 1
+        rows[row, [places[label] for label in label_texts.single(text) if label in places]] = 1
     return rows[part.labels]
 
 

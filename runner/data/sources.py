@@ -34,7 +34,7 @@ def load(config: cfg.Data, expected: ExpectedClasses | None = None, divide: bool
     if config.labels is cfg.Labels.soft:
         source = soft.divided(source)
     for name, split in source.splits.items():
-        _check(source, name, split, config.many)
+        _check(source, name, split, config)
         _fit(source, name, split, config)
     if expected:
         source = matching.match(source, expected)
@@ -121,7 +121,7 @@ def _with_many(source: Source) -> Source:
     return several
 
 
-def _check(source: Source, name: str, split: Split, many: bool) -> None:
+def _check(source: Source, name: str, split: Split, config: cfg.Data) -> None:
     """Refuse labels that would fail later, naming the first problem."""
     where = f"The {name} split of '{source.name}'"
     if len(split) == 0:
@@ -129,7 +129,7 @@ def _check(source: Source, name: str, split: Split, many: bool) -> None:
     labels, groups = split.labels, split.groups
     if groups is not None and (groups.dtype != np.int64 or groups.shape != (len(split),)):
         raise DataError(f"{where}: groups must be int64 [{len(split)}], not {groups.dtype} {list(groups.shape)}.")
-    if many:
+    if config.many:
         if labels.dtype != np.uint8 or labels.shape != (len(split), len(source.classes)) or labels.max(initial=0) > 1:
             raise DataError(
                 f"{where}: labels must be uint8 {[len(split), len(source.classes)]} of 0 and 1, an image a row and a "
@@ -137,9 +137,11 @@ def _check(source: Source, name: str, split: Split, many: bool) -> None:
             )
         return
     if labels.ndim == 2 and labels.dtype == np.uint8:
+        separator = config.label_separator if isinstance(config, cfg.FileList) and not config.label_columns else None
+        of_names = f". If '{separator}' is part of a name: data.label_separator=null" if separator else ""
         raise DataError(
             f"{where}: its images have several labels each, of {labels.shape[1]} classes. To train on all of them: "
-            "data.labels=many loss=bce"
+            f"data.labels=many loss=bce{of_names}"
         )
     if labels.dtype != np.int64 or labels.ndim != 1:
         remedy = " Probabilities of classes are data.labels=soft." if labels.ndim == 2 else ""

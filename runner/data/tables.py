@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import itertools
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -18,22 +17,15 @@ from .. import config as cfg
 from .. import stored
 from ..errors import DataError, nearest
 from ..images import is_picture
-from . import parquet
+from . import label_texts, parquet
 from .classes import BETWEEN, BLANKS, Problems, read_names
-
-#: Values that a column of zeros and ones may have.
-FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-#: 0 or 1 for each class, as in PaddleClas' multi-label lists.
-VECTOR = re.compile(r"[01](,[01])+")
-
 
 #: Most bytes of a list: it is read as a whole, and takes several times as much memory.
 LARGEST_LIST = 4 << 30
 #: Line endings of Unix, Windows and old spreadsheets.
 LINES = re.compile(r"\r\n|\r|\n")
-#: A quoted field, with doubled quotes inside; one followed by blanks.
+#: A quoted field, with doubled quotes inside.
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
-BEHIND = re.compile(rf"({QUOTED.pattern}) +(?=[,;\t\r\n]|\Z)")
 
 
 @dataclass
@@ -63,7 +55,7 @@ class Rows:
 
     def each(self, text: str) -> list[str]:
         """The labels of an entry."""
-        return [label for label in text.split(BETWEEN) if label] if self.several else [text]
+        return label_texts.single(text) if self.several else [text]
 
     def select(self, places: np.ndarray) -> Rows:
         """The entries at these indices."""
@@ -89,7 +81,9 @@ def read(path: str, config: cfg.FileList, problems: Problems) -> Rows:
             for key in ("label_columns", "split_column", "group_column"):
                 if getattr(config, key):
                     raise DataError(f"{path} has no columns, and data.{key} names some. Use CSV, TSV or Parquet.")
-            rows = _lines(path, problems)
+            rows = _lines(path, config, problems)
+    if not config.label_columns:
+        _separate(rows, config, problems)
     root = config.root or os.path.dirname(path)
     rows.paths = [_path(text, root) for text in rows.paths]
     if not rows.paths and not problems.count:
@@ -146,34 +140,53 @@ def text(path: str) -> str:
         raise DataError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
 
 
-def _lines(path: str, problems: Problems) -> Rows:
-    """Lines `path label`, separated by a tab or else by the last space, so that paths may contain spaces."""
+def _lines(path: str, config: cfg.FileList, problems: Problems) -> Rows:
+    """Lines `path label`, separated by a tab or else by the last space, so that paths may contain spaces.
+
+    Multi-label: with nothing after the tab the image has no label.
+    """
     rows = Rows(path)
     for number, line in enumerate(LINES.split(text(path)), 1):
-        if not (line := line.strip(BLANKS)):
+        if not line.strip(BLANKS):
             continue
-        fields = [part.strip(BLANKS) for part in (line.split("\t") if "\t" in line else line.rpartition(" ")[::2])]
-        fields = [part[1:-1].replace('""', '"') if QUOTED.fullmatch(part) else part for part in fields]
-        if len(fields) != 2 or not all(fields) or ("." in fields[1] and is_picture(fields[1])):
-            problems.add(f"{path}:{number}", f"not a path and a label: {line[:80]!r}")
+        fields = [part[1:-1].replace('""', '"') if QUOTED.fullmatch(part) else part for part in _fields(line)]
+        is_labelled = len(fields) == 2 and (fields[1] or config.many)
+        if not is_labelled or not fields[0] or ("." in fields[1] and is_picture(fields[1])):
+            problems.add(f"{path}:{number}", f"not a path and a label: {line.strip(BLANKS)[:80]!r}")
             continue
         rows.paths.append(fields[0])
         rows.labels.append(fields[1])
         rows.lines.append(number)
-    if rows.labels and all(map(VECTOR.fullmatch, rows.labels)):
-        _spread(rows, problems)
     return rows
 
 
-def _spread(rows: Rows, problems: Problems) -> None:
-    """Replace labels such as `0,1,1` by the indices of the classes that have a 1."""
-    rows.several = True
-    vectors = [label.split(",") for label in rows.labels]
-    rows.names = [str(number) for number in range(len(vectors[0]))]
-    for place, vector in enumerate(vectors):
-        if len(vector) != len(rows.names):
-            problems.add(rows.where(place), f"{len(vector)} labels, where the first line has {len(rows.names)}")
-        rows.labels[place] = BETWEEN.join(str(number) for number, flag in enumerate(vector) if flag == "1")
+def _fields(line: str) -> list[str]:
+    """The path and the label of a line, without blanks around them; the label is empty after a tab at the end."""
+    content = line.strip(BLANKS)
+    if "\t" in content:
+        fields = content.split("\t")
+    elif "\t" in line.lstrip(BLANKS) and (" " not in content or is_picture(content.rstrip('"'))):
+        fields = [content, ""]
+    else:
+        fields = [*content.rpartition(" ")[::2]]
+    return [field.strip(BLANKS) for field in fields]
+
+
+def _separate(rows: Rows, config: cfg.FileList, problems: Problems) -> None:
+    """Replace labels such as `sea;sky`, or `0,1,1` for each of three classes, by the names, joined with `BETWEEN`."""
+    separator = config.label_separator
+    entries = label_texts.vectors(rows.labels, separator) if separator else None
+    if entries is None:
+        rows.labels = [label_texts.separate(text, separator) for text in rows.labels]
+        rows.several = any(BETWEEN in label for label in rows.labels)
+        return
+    rows.several, rows.names = True, label_texts.vector_names(entries, label_names(config), rows.source)
+    for place, entry in enumerate(entries):
+        if (label := label_texts.flagged(entry, rows.names)) is None:
+            told = label_texts.not_a_vector(rows.labels[place], rows.names)
+            problems.add(rows.where(place), f"{told}; data.label_separator=null takes labels as they are")
+        else:
+            rows.labels[place] = label
 
 
 def _path(text: str, root: str) -> str:
@@ -194,8 +207,9 @@ def _csv(path: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
         lines = ((number, line.strip(BLANKS)) for number, line in enumerate(LINES.split(content), 1))
         yield from ((number, re.split(f"[{BLANKS}]+", line)) for number, line in lines if line)
         return
-    # The csv module does not accept blanks after a closing quote.
-    content = BEHIND.sub(r"\1", content)
+    # The csv module does not accept blanks after a closing quote. Whole fields are matched: one may contain quotes.
+    around = rf"{delimiter}\r\n"
+    content = re.sub(rf"(?<![^{around}])( *{QUOTED.pattern}) *(?=[{around}]|\Z)", r"\1", content)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 0
     try:
@@ -223,12 +237,17 @@ def _delimiter(path: str, content: str) -> str | None:
 
 
 def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.FileList, problems: Problems) -> Rows:
-    """The columns of a table that the config names; if it names them by numbers, from 0, there is no header."""
+    """The columns of a table that the config names.
+
+    If it names them by numbers, from 0, there is no header; columns of Parquet always have names.
+    """
     rows, wanted = Rows(path, names=config.label_columns or None, several=bool(config.label_columns)), _columns(config)
     line, header = next(entries, (0, []))
-    if all(name.isdecimal() for name in wanted):
+    has_names = path.lower().endswith(parquet.SUFFIXES)
+    if header and not has_names and all(name.isdecimal() for name in wanted):
         entries, header = itertools.chain([(line, header)], entries), [str(number) for number in range(len(header))]
-    places = [_place(header, name, path) for name in wanted] if header else []
+    remedy = "" if has_names else ", without a header by their numbers from 0"
+    places = [_place(header, name, path, remedy) for name in wanted] if header else []
     of_labels = [header[place] for place in places[1 : 1 + len(config.label_columns)]]
     if len(set(of_labels)) < len(of_labels):
         raise DataError(f"{path}: data.label_columns names a column twice. Its columns: {', '.join(of_labels)}.")
@@ -250,7 +269,6 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
         rows.splits += split
         rows.groups += group
         rows.lines.append(line)
-    rows.several = rows.several or any(BETWEEN in label for label in rows.labels)
     return rows
 
 
@@ -259,7 +277,7 @@ def _columns(config: cfg.FileList) -> list[str]:
     return [config.path_column, *labels, *filter(None, (config.split_column, config.group_column))]
 
 
-def _place(header: list[str], name: str, path: str) -> int:
+def _place(header: list[str], name: str, path: str, remedy: str) -> int:
     """The index of a column by its name; case is ignored if that is unambiguous."""
     exact = [place for place, column in enumerate(header) if column == name]
     places = exact or [place for place, column in enumerate(header) if column.lower() == name.lower()]
@@ -267,7 +285,7 @@ def _place(header: list[str], name: str, path: str) -> int:
         what = "several columns" if places else "no column"
         raise DataError(
             f"{path} has {what} '{name}'.{nearest(name, header)} Columns: {', '.join(header)}. Name them in "
-            "data.path_column and data.label_column, without a header by their numbers from 0."
+            f"data.path_column and data.label_column{remedy}."
         )
     return places[0]
 
@@ -275,25 +293,5 @@ def _place(header: list[str], name: str, path: str) -> int:
 def _label(fields: list[str], config: cfg.FileList) -> str | None:
     """The label in the columns of one image, as in `Rows.labels`; None for what is not one."""
     if config.labels is cfg.Labels.soft:
-        return _numbers(fields)
-    return _flags(fields, config.label_columns) if config.label_columns else _names(fields[0], config.label_separator)
-
-
-def _numbers(values: list[str]) -> str | None:
-    """The numbers of a soft label, joined; None if one is not a finite number of at least 0."""
-    try:
-        valid = all(0 <= float(value) < math.inf for value in values)
-    except ValueError:
-        return None
-    return BETWEEN.join(values) if valid else None
-
-
-def _flags(values: list[str], names: list[str]) -> str | None:
-    """The names of the columns that are 1; None if one is neither 0 nor 1."""
-    flags = [FLAGS.get(value.lower()) for value in values]
-    return None if None in flags else BETWEEN.join(name for name, flag in zip(names, flags, strict=True) if flag)
-
-
-def _names(label: str, separator: str | None) -> str:
-    parts = label.split(separator) if separator else [label]
-    return BETWEEN.join(part.strip(BLANKS) for part in parts if part.strip(BLANKS)) if len(parts) > 1 else label
+        return label_texts.shares(fields)
+    return label_texts.flagged(fields, config.label_columns) if config.label_columns else fields[0]

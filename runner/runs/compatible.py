@@ -9,7 +9,8 @@ from .. import terminal
 from ..config import store
 from ..errors import ConfigError
 
-#: Keys that a resumed run may change: its saved state stays valid. A dot at the end stands for all keys below.
+#: Keys that a resumed run may change: its saved state stays valid. A dot at the end stands for all keys below. Those
+#: that say where images are may, since the images themselves are compared with those of the checkpoint.
 FREE = (
     "name", "tracking.", "checkpoint.", "launch.", "sweep.", "deploy.", "debug.profile",
     "train.epochs", "train.max_steps", "train.max_minutes", "train.patience", "train.min_delta", "train.eval_every",
@@ -17,7 +18,8 @@ FREE = (
     "train.threads", "train.device", "train.accelerate", "train.plots", "train.callbacks",
     "optimizer.lr", "optimizer.clip_norm", "schedule.",
     "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
-    "data.root", "data.download", "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
+    "data.root", "data.train", "data.val", "data.test", "data.label_file", "data.download",
+    "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
 )  # fmt: skip
 #: The same for further teachers: their origin, and whether their code is trusted.
 FREE_OF_TEACHERS = re.compile(r"mode\.more_teachers\.\w+\.(teacher_from|trust)")
@@ -39,7 +41,12 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
     Errors: ConfigError for a change that needs a new run.
     """
     changed = changes(stored, wanted)
-    bad = {key: values for key, values in changed.items() if not _free(key) or _crops_otherwise(key, stored, wanted)}
+    otherwise = (_crops_otherwise, _may_weigh_otherwise)
+    bad = {
+        key: values
+        for key, values in changed.items()
+        if not _free(key) or any(rule(key, stored, wanted) for rule in otherwise)
+    }
     if bad:
         # A changed choice changes the keys below it: those that both sides have say most.
         telling = sorted(bad, key=lambda key: None in bad[key])
@@ -65,6 +72,12 @@ def _crops_otherwise(key: str, stored: cfg.Config, wanted: cfg.Config) -> bool:
     if key != "data.cache" or not wanted.augment.enabled or wanted.augment.crop_scale is None:
         return False
     return any(isinstance(one.data, cfg.Pictures) and one.data.cache is cfg.Cache.none for one in (stored, wanted))
+
+
+def _may_weigh_otherwise(key: str, stored: cfg.Config, _: cfg.Config) -> bool:
+    """Whether a key may change the order of the classes, in which factors without names are."""
+    weights = stored.loss.class_weights if isinstance(stored.loss, cfg.WeightedLoss) else None
+    return key == "data.label_file" and isinstance(weights, list)
 
 
 def _free(key: str) -> bool:

@@ -28,7 +28,7 @@ class Classes:
 
     names: list[str]
     counts: np.ndarray
-    """int64 [K]: images of each class in an epoch, as they are sampled."""
+    """int64 [K]: images of each class in an epoch, as they are sampled; of soft labels float64, the sums of shares."""
     images: int = 0
     """Multi-label: all images of an epoch."""
     own_order: list[str] | None = None
@@ -86,7 +86,7 @@ def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
 
     A list is in the order of `classes.own_order`. `auto` is N / (K·n) for a class with n of the N images of an epoch
     (`balanced` in scikit-learn), with K the number of classes that have images; classes without images, which no loss
-    meets, get 0. Errors: ConfigError for a wrong number of factors, and for a name that is not a class.
+    meets, get 0. Errors: ConfigError for a wrong number of factors, for a name that is not a class, and if all are 0.
     """
     names, counts, own_order = classes.names, classes.counts, classes.own_order or classes.names
     if wanted == "auto":
@@ -104,7 +104,12 @@ def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
             raise ConfigError(
                 f"loss.class_weights.{name}: there is no such class.{nearest(name, names)} Valid: {_listed(names)}"
             )
-    return np.array([by_name.get(name, 1.0) for name in names], dtype=np.float64)
+    weights = np.array([by_name.get(name, 1.0) for name in names], dtype=np.float64)
+    if not weights.any():
+        raise ConfigError(
+            f"loss.class_weights={wanted}: every class has 0, so nothing would be learnt. Give one a number above 0."
+        )
+    return weights
 
 
 def _listed(names: list[str]) -> str:

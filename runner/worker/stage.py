@@ -14,7 +14,7 @@ from .. import data, device, models, parallel, terminal
 from ..data import about as about_data
 from ..data import check
 from ..data.about import About
-from ..data.labels import class_counts
+from ..data.labels import class_counts, epoch_shares
 from ..data.samplers import quotas_of
 from ..errors import DataError
 from ..kernels import native
@@ -80,8 +80,10 @@ def prepare(
     if overfit:
         # The images are others now.
         content.clear()
-    counts = quotas_of(config.data.sampler, class_counts(loaders.source.train.labels, len(loaders.classes)))
-    seen = losses.Classes(loaders.classes, counts, len(loaders.source.train), loaders.source.own_order)
+    train = loaders.source.train
+    counts = quotas_of(config.data.sampler, class_counts(train.labels, len(loaders.classes)))
+    counts = counts if train.soft is None else epoch_shares(train.labels, train.soft, counts)
+    seen = losses.Classes(loaders.classes, counts, len(train), loaders.source.own_order)
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
     networks, of_other_classes = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
     if with_teacher:

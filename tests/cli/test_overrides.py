@@ -194,6 +194,7 @@ def test_keys_of_a_mapping_are_text():
         config_of(["+optimizer.lr_scale={1:2}"])
     assert config_of(["+optimizer.lr_scale.1=2"]).optimizer.lr_scale == {"1": 2.0}
     assert config_of(["loss.class_weights={0:2}"]).loss.class_weights == {0: 2}
+    assert config_of(["loss.class_weights={cat:0}"]).loss.class_weights == {"cat": 0}
 
 
 @pytest.mark.parametrize("sign", ["", "+", "++", "~"])

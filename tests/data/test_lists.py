@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 
@@ -9,10 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner import data
-from runner.data import identity, lists
+from runner.data import identity, lists, tables
+from runner.data.classes import Problems
 from runner.errors import DataError
 
 from . import layouts
@@ -101,13 +105,33 @@ NUMBERED = "cat/0.png 0\ndog/0.png 1\ndog/1.png 1"
 
 
 @pytest.mark.parametrize(
-    "names", ["0 cat\n1 big dog\n", "1\tbig dog\n0\tcat", "cat\nbig dog\n", "\ufeffcat\r\nbig dog"]
+    "names",
+    [
+        "0 cat\n1 big dog\n",
+        "1,big dog\n0,cat\n",
+        "1; big dog\r0 : cat\r",
+        "1\tbig dog\n0\tcat",
+        "cat\nbig dog\n",
+        "\ufeffcat\r\nbig dog",
+    ],
 )
 def test_numbers_are_the_lines_of_a_file_of_names(root, names):
     (root / "names.txt").write_text(names, encoding="utf-8")
     source = listed(root, NUMBERED, label_file=str(root / "names.txt"))
     assert source.classes == ["cat", "big dog"]
     assert source.train.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("names", [["3 series", "5 series", "i8"], ["class 0", "class 1"], ["12", "7"], ["0", "x 0"]])
+def test_names_that_have_numbers_stay_as_they_are(root, names):
+    (root / "names.txt").write_text("\n".join(names))
+    text = "\n".join(f"cat/{number}.png\t{name}" for number, name in enumerate(names))
+    source = listed(root, text, label_file=str(root / "names.txt"))
+    assert (source.classes, source.train.labels.tolist()) == (names, [*range(len(names))])
+
+
+def test_a_name_of_thousands_of_digits_is_a_name(root):
+    assert listed(root, f"cat/0.png {'1' * 5000}\ncat/1.png 2").classes == ["1" * 5000, "2"]
 
 
 def test_a_file_of_names_also_orders_labels_that_are_names(root):
@@ -129,6 +153,11 @@ def test_numbers_without_names_are_names_in_the_order_of_numbers(root):
         ("cat\ncat\n", "names 'cat' twice"),
         ("cat\n", "has 1 lines"),
         ("", "has 0 lines"),
+        ("id name\n0 cat\n1 dog\n", "'id name' has no number before the name"),
+        ("name\n1,cat\n0,dog\n", "'name' has no number before the name"),
+        ("0 cat\n1dog\n", "'1dog' has no number before the name"),
+        ("cat 1\ndog 0\n", "end with numbers that are in another order"),
+        ("cat,1\ndog,0\n", "end with numbers that are in another order"),
     ],
 )
 def test_a_file_of_names_that_cannot_be_is_refused(root, names, said):
@@ -165,6 +194,28 @@ ROWS = "".join(f"{layouts.label(name)},{name}\n" for name in NAMES)
 def test_tables_are_read_by_the_names_of_their_columns(root, text, name):
     source = listed(root, text, name)
     assert pairs(source.train, source) == [(name, layouts.label(name)) for name in NAMES]
+
+
+FIELD = st.lists(st.sampled_from(["a", "b", '"', ",", ";", " ", "\t", "\n", '" ,', '",', '""']), max_size=5).map(
+    "".join
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(FIELD, FIELD, FIELD), max_size=4),
+    st.sampled_from([(",", "a.csv"), (";", "a.csv"), ("\t", "a.tsv")]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_fields_are_what_was_written_whatever_is_in_quotes(tmp_path_factory, rows, kind, quoting, end):
+    path, rows = tmp_path_factory.mktemp("table") / kind[1], [("path", "label", "note"), *rows]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, delimiter=kind[0], quoting=quoting, lineterminator=end).writerows(rows)
+    problems = Problems()
+    found = [fields for _, fields in tables._csv(str(path), problems)]
+    expected = [[field.strip() for field in row] for row in rows if any(field.strip() for field in row)]
+    assert (found, problems.count) == (expected, 0)
 
 
 def test_columns_of_a_table_without_a_header_have_numbers(root):
@@ -278,7 +329,11 @@ WRONG_LINES = {
     "empty label": ("path,label\ncat/0.png,cat\ndog/0.png,\n", "a.csv", ["a.csv:3: no label"]),
     "after lines in quotes": ('path,label,x\ncat/0.png,cat,"1\n2"\ndog/0.png,,1\n', "a.csv", ["a.csv:4: no label"]),
     "an open quote": ('path,label\ncat/0.png,cat\n"dog/0.png,dog\n', "a.csv", ["a.csv:3: unexpected end of data"]),
-    "vectors of two lengths": ("cat/0.png 0,1\ndog/0.png 0,1,1\n", "a.txt", ["a.txt:2: 3 labels"]),
+    "vectors of two lengths": (
+        "cat/0.png 0,1\ndog/0.png 0,1,1\n",
+        "a.txt",
+        ["a.txt:2: .0,1,1. is not 2 values of 0 or 1"],
+    ),
     "two labels": (
         "cat/0.png cat\ndog/0.png dog\ncat/0.png dog\n",
         "a.txt",
@@ -376,6 +431,12 @@ def test_a_list_that_names_nothing_or_is_damaged_is_refused(root, name):
         listed(root, "", name)
     with pytest.raises(DataError, match="names no pictures|not Parquet"):
         listed(root, "path,label\n" if name == "a.csv" else "\n", name)
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "names no pictures"), ('"a,b', "list.csv:1: unexpected end of data")])
+def test_a_table_without_a_line_is_refused_also_if_its_columns_have_numbers(root, text, said):
+    with pytest.raises(DataError, match=said):
+        listed(root, text, "list.csv", path_column="0", label_column="1")
 
 
 def test_names_that_are_not_text_are_told_and_not_taken_for_others(root):

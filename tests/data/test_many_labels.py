@@ -85,6 +85,28 @@ def test_lists_of_paddleclas_name_classes_by_their_place(root):
     assert (source.classes, source.train.labels.tolist()) == (["cat", "dog", "owl"], ROWS)
 
 
+@pytest.mark.parametrize("names", [["cat", "dog", "owl"], ["1", "2", "3"], ["3", "2", "1"], ["0", "1", "2"]])
+def test_a_file_names_columns_without_a_header_one_after_the_other(root, names):
+    (root / "names.txt").write_text("\n".join(names))
+    text = table("", (",".join(map(str, row)) for row in ROWS)).lstrip("\n")
+    more = {"path_column": "0", "label_columns": ["1", "2", "3"], "label_file": str(root / "names.txt")}
+    source = data.load(listed(root, "list.csv", text, **more))
+    assert (source.classes, source.train.labels.tolist()) == (names, ROWS)
+
+
+def test_a_file_may_name_more_classes_than_there_are_columns_but_no_others(root):
+    text = table("path,cat,dog,owl", (",".join(map(str, row)) for row in ROWS))
+    config = listed(root, "list.csv", text, label_columns=["cat", "dog", "owl"], label_file=str(root / "names.txt"))
+    (root / "names.txt").write_text("owl\nfox\ndog\ncat\n")
+    source = data.load(config)
+    assert [[source.classes[place] for place in np.flatnonzero(row)] for row in source.train.labels] == [
+        ["dog", "cat"], ["dog"], ["owl", "cat"], [],
+    ]  # fmt: skip
+    (root / "names.txt").write_text("owl\nfox\ncat\n")
+    with pytest.raises(DataError, match=r"(?s)does not have the names of the columns.*columns: cat, dog, owl"):
+        data.load(config)
+
+
 def test_images_that_all_have_one_label_are_rows_too(root):
     source = data.load(listed(root, "list.txt", "a.png cat\nb.png dog\nc.png cat\n"))
     assert source.train.labels.tolist() == [[1, 0], [0, 1], [1, 0]]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from runner import config as cfg
 from runner import data
-from runner.data import identity, soft
+from runner.data import identity, labels, soft
 from runner.data.augment import mix
 from runner.data.matching import ExpectedClasses
+from runner.data.samplers import order, quotas_of
 from runner.data.splits import Images, Source
 from runner.errors import DataError
 from tests.data import layouts
@@ -128,6 +129,24 @@ def test_shares_follow_the_order_of_the_weights_classes(tmp_path):
     own, other = data.load(listed(tmp_path, ROWS)), data.load(listed(tmp_path, ROWS), expected)
     np.testing.assert_array_equal(other.train.soft, own.train.soft[:, [2, 0, 1]])
     assert [other.classes[label] for label in other.train.labels] == [own.classes[label] for label in own.train.labels]
+
+
+@pytest.mark.parametrize("sampler", [cfg.Sampler.shuffle, cfg.Sampler.balanced])
+def test_the_shares_of_an_epoch_are_those_of_its_images(sampler):
+    config = cfg.CustomData(
+        target="tests.samples:voted", sampler=sampler, **SOFT | {"image_size": 8, "val_fraction": 0}
+    )
+    train = data.build(config, seed=0).source.train
+    counts = labels.class_counts(train.labels, train.soft.shape[1])
+    expected = np.zeros(len(counts))
+    for epoch in range(60):
+        expected += train.soft[order(sampler, 0, epoch, train.labels)].sum(axis=0, dtype=np.float64) / 60
+    found = labels.epoch_shares(train.labels, train.soft, quotas_of(sampler, counts))
+    np.testing.assert_allclose(found, expected, rtol=0.02)
+    # Also of a class that no image has most of.
+    soft = np.array([[0.5, 0.3, 0.2]] * 4, np.float32)
+    found = labels.epoch_shares(np.zeros(4, np.int64), soft, np.array([4, 0, 0]))
+    np.testing.assert_allclose(found, [2, 1.2, 0.8], rtol=1e-6)
 
 
 def test_other_shares_are_another_set(tmp_path):

@@ -29,3 +29,17 @@ def test_a_cache_may_change_unless_that_changes_what_is_cropped(before, after, a
     else:
         with pytest.raises(ConfigError, match=f"data.cache: the run has {before}, this command {after}"):
             compatible.check(stored, wanted, "RUN", words)
+
+
+@pytest.mark.parametrize("kind", ["files", "shards"])
+def test_lists_shards_and_names_of_classes_may_be_elsewhere(kind):
+    keys = ("data.root", "data.train", "data.val", "data.test", "data.label_file")
+    stored, wanted = (composed(f"data={kind}", *(f"{key}={place}/x" for key in keys)) for place in ("here", "there"))
+    assert sorted(compatible.check(stored, wanted, "RUN", [])) == sorted(keys)
+
+
+def test_names_of_classes_may_not_be_elsewhere_where_weights_follow_their_order():
+    words = ["data=files", "data.train=a.txt", "loss.class_weights=[1,2]"]
+    stored, wanted = (composed(*words, f"data.label_file={place}/x") for place in ("here", "there"))
+    with pytest.raises(ConfigError, match="data.label_file: the run has here/x, this command there/x"):
+        compatible.check(stored, wanted, "RUN", words)

@@ -139,6 +139,21 @@ def test_the_loss_of_every_image_has_the_weight_of_its_class(drawn, kind, seed):
     np.testing.assert_allclose(each, by_formula, rtol=1e-4, atol=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(two_logits(), st.sampled_from([cfg.CrossEntropy, cfg.LabelSmoothing, cfg.Focal]), st.integers(0, 2**32 - 1))
+def test_each_share_of_a_soft_label_has_the_weight_of_its_class(drawn, kind, seed):
+    logits, other, _ = drawn
+    rows, classes = logits.shape
+    weights = np.random.default_rng(seed).uniform(0, 3, classes)
+    weighted = losses.build(kind(class_weights=weights.tolist()), classes_of([1] * classes))
+    soft = softmax(other)
+    each = [
+        [float(weighted(*tensors(logits[[row]], np.array([one])))) for one in range(classes)] for row in range(rows)
+    ]
+    expected = (soft * np.array(each)).sum(axis=1).mean()
+    assert float(weighted(*tensors(logits, soft))) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
 @settings(max_examples=30, deadline=None)
 @given(two_logits(), st.floats(0, 5))
 def test_focal_loss_is_its_formula_and_its_gradient_a_difference(drawn, gamma):
@@ -219,6 +234,9 @@ def test_a_list_of_weights_is_in_the_order_of_the_data_set(own_order, names):
 def test_weights_come_by_name_and_others_are_one():
     classes = losses.Classes(["cat", "dog", "7"], np.array([1, 1, 1]))
     assert losses.class_weights({"dog": 2.5, 7: 0}, classes).tolist() == [1, 2.5, 0]
+    assert losses.class_weights({"cat": 0}, classes).tolist() == [0, 1, 1]
+    with pytest.raises(ConfigError, match="every class has 0"):
+        losses.class_weights({"dog": 0, 7: 0, "cat": 0.0}, classes)
     with pytest.raises(ConfigError, match=r"loss.class_weights.dgo: there is no such class. Did you mean 'dog'"):
         losses.class_weights({"dgo": 2}, classes)
     with pytest.raises(ConfigError, match="there are 3 classes, and each needs a number.*cat, dog, 7"):

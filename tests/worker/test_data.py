@@ -6,11 +6,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from runner import models
 from runner.runs.journal import events
 from tests.conftest import INLINE, run_command
+from tests.data import layouts
 from tests.data.pictures import BROKEN, write_set
 
 RUN = [
@@ -116,3 +119,58 @@ def test_broken_pictures_end_several_processes_with_one_message(tmp_path, broken
     done = run_command(*words, "launch.nproc_per_node=2", cwd=tmp_path, timeout=300)
     assert done.returncode == 3
     assert done.stderr.count("3 images of set cannot be read:") == 1
+
+
+def write_elsewhere(root, layout):
+    """A set with its own lists or shards, and the names of its classes."""
+    pictures = layouts.drawn([f"{name}/{number:02}.png" for name in ("cat", "dog") for number in range(12)])
+    parts = {"train": dict(list(pictures.items())[::2]), "val": dict(list(pictures.items())[1::2])}
+    root.mkdir()
+    (root / "names.txt").write_text("cat\ndog\n")
+    for split, part in parts.items():
+        if layout == "tars":
+            layouts.write_tars(root / split, part, 2)
+        else:
+            layouts.write_folder(root, part)
+            (root / f"{split}.txt").write_text("".join(f"{name} {layouts.label(name)}\n" for name in part))
+
+
+def elsewhere(root, layout):
+    """The overrides for it."""
+    kind, places = ("shards", "{}/*.tar") if layout == "tars" else ("files", "{}.txt")
+    splits = [f"data.{split}={root}/{places.format(split)}" for split in ("train", "val")]
+    return [f"data={kind}", *splits, f"data.label_file={root}/names.txt"]
+
+
+WHEREVER = [word for word in RUN if not word.startswith(("data=", "data.root", "hydra.run.dir"))]
+
+
+@pytest.mark.parametrize("layout", ["lists", "tars"])
+def test_a_run_goes_on_bit_for_bit_where_its_lists_or_shards_were_moved(here, tmp_path, layout):
+    write_elsewhere(tmp_path / "old", layout)
+    for folder, place, epochs in (("whole", "old", 2), ("run", "old", 1), ("run", "new", 2)):
+        if not (tmp_path / place).exists():
+            (tmp_path / "old").rename(tmp_path / place)
+        done = here(
+            *WHEREVER, *elsewhere(tmp_path / place, layout), f"train.epochs={epochs}", "schedule=constant",
+            "checkpoint.resume=auto", f"hydra.run.dir={folder}", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+    ours, theirs = (max((tmp_path / name / "checkpoints").glob("step-*")) for name in ("run", "whole"))
+    assert ours.name == theirs.name
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (ours, theirs))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_list_elsewhere_that_is_of_other_images_is_refused(here, tmp_path):
+    words = [*WHEREVER, "hydra.run.dir=run", "checkpoint.resume=auto"]
+    for place in ("old", "new"):
+        write_elsewhere(tmp_path / place, "lists")
+    assert here(*words, *elsewhere(tmp_path / "old", "lists"), cwd=tmp_path).returncode == 0
+    with (tmp_path / "new" / "train.txt").open("a") as stream:
+        stream.write("cat/01.png cat\n")
+    done = here(*words, *elsewhere(tmp_path / "new", "lists"), "train.epochs=2", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "are not those that" in done.stderr
+    assert "train has 13 images instead of 12" in done.stderr

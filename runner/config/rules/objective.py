@@ -35,7 +35,9 @@ def _loss(config: Config) -> Iterator[str]:
             return
         case list() | dict():
             weights = [*(wanted.values() if isinstance(wanted, dict) else wanted)]
-            if all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights) and any(weights):
+            # Classes that a mapping does not name have 1.
+            some = any(weights) or isinstance(wanted, dict)
+            if some and all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights):
                 return
     yield (
         f"loss.class_weights={wanted}: give loss.class_weights=auto, a number for each class, such as "
