@@ -72,16 +72,8 @@ def encoded(image: Image.Image, format: str, **options: object) -> bytes:
 def tiff(width: int, height: int, content: bytes, bits: int = 8, photometric: int = 1) -> bytes:
     """A grey TIFF of samples that Pillow does not write."""
     tags = {
-        256: width,
-        257: height,
-        258: bits,
-        259: 1,
-        262: photometric,
-        273: 8,
-        277: 1,
-        278: height,
-        279: len(content),
-    }
+        256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(content),
+    }  # fmt: skip
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
     return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + struct.pack("<H", len(tags)) + entries + b"\0" * 4
 
