@@ -53,6 +53,7 @@ def read(photo: str, background: tuple[int, ...]) -> np.ndarray:
     # Of a TIFF that it opens by name and turns upright, Pillow 13.0 mixes up the rows.
     with open(photo, "rb") as stream:
         image = Image.open(stream)
+        mend_transparent_colour(image)
         image.load()
     # Pillow would take an orientation from there too.
     for name in ("xmp", "XML:com.adobe.xmp"):
@@ -61,7 +62,7 @@ def read(photo: str, background: tuple[int, ...]) -> np.ndarray:
     if image.mode == "F" or image.mode.startswith("I"):
         image = eight_bits(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         under = Image.new("RGB", image.size, background)
         under.paste(image, mask=image)
         image = under
@@ -69,16 +70,31 @@ def read(photo: str, background: tuple[int, ...]) -> np.ndarray:
     return np.asarray(image if turn is None else image.transpose(turn))
 
 
+def mend_transparent_colour(image: Image.Image) -> None:
+    """Make the transparent colour of a PNG one of 8 bits, as its pixels will be: Pillow leaves it as in the file."""
+    if image.format == "PNG" and (clear := image.info.get("transparency")) is not None:
+        factor = {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)
+        is_deep = image.tile[0][3] == "RGB;16B"
+        image.info["transparency"] = tuple(level >> 8 for level in clear) if is_deep else clear * factor
+
+
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits as grey of 8: the upper ones of integers; of floats 0 is black and 1 white."""
-    values = np.asarray(image)
+    """Grey of more than 8 bits as 8 with alpha: the upper ones of integers; of floats 0 is black and 1 white."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
     most = 1 if image.mode == "F" else 0xFFFF
     if not (values.min() >= 0 and values.max() <= most):
         raise ValueError(f"its values, {values.min()} to {values.max()}, are not within 0 to {most}")
     if image.mode == "F":
-        return Image.fromarray((values * 255 + 0.5).astype(np.uint8))
-    is_of_eight = image.mode == "I" and image.format not in ("PNG", "PPM") and values.max() <= 0xFF
-    return Image.fromarray((values if is_of_eight else values >> 8).astype(np.uint8))
+        grey = (values * 255 + 0.5).astype(np.uint8)
+    else:
+        is_of_eight = image.mode == "I" and image.format not in ("PNG", "PPM") and values.max() <= 0xFF
+        bits = 8 if is_of_eight else 12 if tags.get(258) == (12,) else 16
+        grey = (values >> (bits - 8)).astype(np.uint8)
+    if tags.get(262) == 0:
+        # White is 0, which Pillow turns round in 8 bits alone.
+        grey = 255 - grey
+    alpha = np.where(values == image.info.get("transparency", -1), 0, 255).astype(np.uint8)
+    return Image.fromarray(np.dstack([grey, alpha]))
 
 
 def decided(probabilities: np.ndarray, described: dict[str, str]) -> list[str]:

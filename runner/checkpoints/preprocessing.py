@@ -52,12 +52,13 @@ def size_notes(called: str, model: cfg.Model, here: Preprocessing) -> list[str]:
 
     The size is a choice that fine-tuning makes, so it is no difference that refuses anything.
     """
-    network = networks.known().get(cfg.model_name(model))
+    name = cfg.choice_name(model)
+    network = networks.known().get(name)
     size = network and network.image_size
     if not size or here["image_size"] == [size, size]:
         return []
     return [
-        f"{called}: published weights of {cfg.model_name(model)} are of data.image_size={size}; these images are of "
+        f"{called}: published weights of {name} are of data.image_size={size}; these images are of "
         + "×".join(map(str, here["image_size"]))
     ]
 

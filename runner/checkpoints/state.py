@@ -39,6 +39,8 @@ class About:
     """Digest of the config."""
     splits: dict[str, str] = field(default_factory=dict)
     """Split → digest of its names, sizes and classes; empty in checkpoints of earlier versions."""
+    teachers: dict[str, str] = field(default_factory=dict)
+    """Teacher → digest of its weights, classes and preprocessing; empty in checkpoints of earlier versions."""
 
 
 @dataclass
@@ -65,6 +67,7 @@ class State:
     plan: dict[str, Any] = field(default_factory=dict)
     config: str = ""
     splits: dict[str, str] = field(default_factory=dict)
+    teachers: dict[str, str] = field(default_factory=dict)
     paddle: str = ""
     runner: str = __version__
     format: int = FORMAT

@@ -17,12 +17,12 @@ from ..runs import history, journal
 from ..runs import sweep as sweeps
 from ..runs.result import Result
 from .call import call
+from .classifier import classifier_of
 from .open_run import TRUST, classes_of, find_run, open_run
 from .prediction import Picture, Prediction, Undisturbed, each, prediction_of
 from .train import INFORMING, MULTIRUN
 from .undisturbed import undisturbed
 from .values import assignments, number_of
-from .verbs.predict import classifier_of
 
 if TYPE_CHECKING:
     import paddle
@@ -214,8 +214,8 @@ class Run:
         """The classifier of `runner predict`, cached."""
         with undisturbed():
             if (engine, network) not in self._classifiers:
-                # An exported file has no config to override.
-                words = [] if engine else list(self.overrides)
+                # An exported file calls no code of the run.
+                words = [text for text in self.overrides if not (engine and text == TRUST)]
                 self._classifiers[engine, network] = classifier_of(str(self.directory), words, engine, network)
             return self._classifiers[engine, network]
 

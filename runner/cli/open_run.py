@@ -11,6 +11,7 @@ from typing import Any
 from .. import config as cfg
 from .. import device, files, runs, stored
 from ..config import store
+from ..config.addresses import KEY
 from ..config.keys import expanded
 from ..errors import CheckpointError, ConfigError
 from ..files.digests import text_digest
@@ -35,11 +36,18 @@ def find_run(run: str, overrides: list[str]) -> tuple[Path, cfg.Config]:
     for text in overrides:
         if text.startswith("trust=") and text != TRUST:
             raise ConfigError(f"{text}: trust takes only true, {TRUST}. It allows the run's own code to be called.")
-    of_config = [text for text in overrides if text != TRUST and not text.startswith("tracking.uri=")]
-    uris = [expanded(text.partition("=")[2]) for text in overrides if text.startswith("tracking.uri=")]
-    directory = lookup.directory_of(run, (uris or [cfg.Mlflow.uri])[0])
+    uri, others = uri_of(overrides)
+    of_config = [text for text in others if text != TRUST]
+    directory = lookup.directory_of(run, uri)
     files.refuse_links(directory)
     return directory, store.read(directory / CONFIG, of_config)
+
+
+def uri_of(overrides: list[str]) -> tuple[str, list[str]]:
+    """Where overrides say that MLflow run ids are looked up, and all other overrides."""
+    others = [text for text in overrides if not text.startswith(KEY)]
+    uris = [expanded(text.removeprefix(KEY)) for text in overrides if text not in others]
+    return (uris or [cfg.Mlflow.uri])[0], others
 
 
 def open_run(run: str, overrides: list[str], sees_data: bool = False) -> tuple[Path, cfg.Config]:

@@ -110,6 +110,7 @@ from .model import (
     Size,
     Stem,
     Vision,
+    choice_name,
     model_choice,
     model_name,
 )

@@ -12,6 +12,8 @@ from ..errors import ConfigError, nearest
 from .credentials import masked
 
 SQLITE = "sqlite:///"
+#: What most users write before an address; some verbs have an option for it.
+KEY = "tracking.uri="
 #: Schemes of stores in a database that a server keeps.
 DATABASES = ("postgresql", "mysql", "mssql")
 #: Names that are an address as they are: profiles of Databricks.
@@ -51,13 +53,13 @@ def sqlite_uri(path: Path, options: str = "") -> str:
     return f"{SQLITE}{escaped}{options}"
 
 
-def require_address(uri: str, key: str = "tracking.uri=") -> None:
+def require_address(uri: str, key: str = KEY) -> None:
     """Refuse an address that no machine can send to; `key` is what the user wrote before it. Errors: ConfigError."""
     if problem := _problem(uri, key):
         raise ConfigError(f"{key}{masked(uri)}: {problem}")
 
 
-def require_store(uri: str, key: str = "tracking.uri=") -> None:
+def require_store(uri: str, key: str = KEY) -> None:
     """Refuse an address that this machine cannot send to: as `require_address`, or its database's driver is missing.
 
     Errors: ConfigError.

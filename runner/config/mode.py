@@ -57,7 +57,7 @@ class Teacher:
 
     teacher_from: Optional[str] = weights_path(None)
     """The teacher's weights: a run (directory or MLflow run id) or a file as for `model.weights`; null: those that
-    its architecture's `weights` names."""
+    its architecture's `weights` names, also published ones (`mode.teacher.weights=imagenet`)."""
     teacher_network: str = "student"
     """Which network of that run or file is the teacher."""
     trust: bool = False

@@ -146,8 +146,17 @@ def model_choice(model: Model) -> str:
     """The overrides that choose a network: `model=paddleclas/PPLCNet_x1_0`, `model=resnet18 model.stem=small`."""
     if isinstance(model, CustomModel):
         return f"model=custom model.target={model.target}"
-    group = "paddleclas/" if isinstance(model, PaddleClas) else ""
-    return f"model={group}{_architecture(model)}" + (" model.stem=small" if model.stem is Stem.small else "")
+    return f"model={choice_name(model)}" + (" model.stem=small" if model.stem is Stem.small else "")
+
+
+def choice_name(model: Model) -> str:
+    """Name of a network among the choices of `model`, whatever its stem: `resnet18`, `paddleclas/PPLCNet_x1_0`."""
+    match model:
+        case CustomModel() | Siamese():
+            return model.kind
+        case PaddleClas():
+            return f"paddleclas/{model.architecture}"
+    return _architecture(model)
 
 
 def _architecture(model: Model) -> str:

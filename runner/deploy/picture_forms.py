@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .. import images
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..images import Preparation, Unreadable
 
 #: What can be classified: a path, the content of a file, an open file, Pillow's image, or uint8 [H, W] or [H, W, C].
@@ -33,6 +33,12 @@ def other_channels(preparation: Preparation) -> str:
         f"The network takes images of {preparation.channels} channels, which no picture file has. Give arrays uint8 "
         f"[H, W, {preparation.channels}] to Run.predict."
     )
+
+
+def require_files(preparation: Preparation) -> None:
+    """Refuse a network that is given picture files and takes none. Errors: ConfigError."""
+    if preparation.channels not in (1, 3):
+        raise ConfigError(other_channels(preparation))
 
 
 def is_file(source: object) -> bool:

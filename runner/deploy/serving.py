@@ -21,6 +21,7 @@ from typing import Any
 from .. import processes
 from ..errors import ConfigError
 from .http_handler import HEALTH, MAX_BYTES, PREDICT, Handler, log_defect
+from .picture_forms import require_files
 from .predict import Deployed, cores
 from .pyfunc import Served
 
@@ -44,7 +45,8 @@ class Server(ThreadingHTTPServer):
     request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, deployed: Deployed, host: str, port: int) -> None:
-        """Errors: ConfigError if the address cannot be bound."""
+        """Errors: ConfigError if the network takes no picture files, or the address cannot be bound."""
+        require_files(deployed.preparation)
         self.deployed, self.answers = deployed, Served(deployed)
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._computing = threading.BoundedSemaphore(cores())

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from .. import config as cfg
 from .. import device
 from ..config import networks
-from ..config.fields import WEIGHTS
 from ..config.keys import walk
 from ..config.rules.devices import without_gpu, without_mixed_precision
 from ..errors import ConfigError
@@ -25,11 +24,10 @@ def refuse_missing(config: cfg.Config) -> None:
     refuse_unusable_trackers(config)
     refuse_missing_data(config)
     named.refuse_missing_weights(config)
-    for _, value, part, field in walk(config):
-        if isinstance(part, cfg.Model) and field.metadata.get(WEIGHTS) and value == cfg.PUBLISHED:
-            from ..checkpoints import imagenet
+    for model in named.published(config):
+        from ..checkpoints import imagenet
 
-            imagenet.source_of(part)
+        imagenet.source_of(model)
 
 
 def _refuse_missing_device(config: cfg.Config) -> None:

@@ -17,12 +17,13 @@ FREE = (
     "train.eval_every_steps", "train.log_every",
     "train.threads", "train.device", "train.accelerate", "train.plots", "train.callbacks",
     "optimizer.lr", "optimizer.clip_norm", "schedule.",
-    "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.", "mode.teacher_from", "mode.trust",
+    "mode.peer_optimizer.lr", "mode.peer_optimizer.clip_norm", "mode.peer_schedule.",
     "data.root", "data.train", "data.val", "data.test", "data.label_file", "data.download",
     "data.workers", "data.cache", "data.eval_batch_size", "data.check", "data.on_error",
 )  # fmt: skip
-#: The same for further teachers: their origin, and whether their code is trusted.
-FREE_OF_TEACHERS = re.compile(r"mode\.more_teachers\.\w+\.(teacher_from|trust)")
+#: The same for teachers: where they are now, which their digest in the checkpoint confirms, and whether their code is
+#: trusted.
+FREE_OF_TEACHERS = re.compile(r"mode\.(more_teachers\.\w+\.)?(teacher_from|teacher\.weights|trust)")
 #: Keys that say when a run is complete.
 LENGTH = ("train.epochs", "train.max_steps", "train.max_minutes", "train.patience")
 #: Changed keys that are tags in MLflow, since its parameters cannot change.

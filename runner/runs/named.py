@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .. import config as cfg
 from ..config.fields import WEIGHTS
 from ..config.keys import walk
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
+from .journal import CHECKPOINTS
 
 #: The form of MLflow's run ids.
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -25,13 +27,46 @@ def no_weights(source: object) -> CheckpointError:
 
 
 def refuse_missing_weights(config: cfg.Config) -> None:
-    """Refuse weights that are neither here nor in MLflow, without reading any. Errors: CheckpointError."""
-    for source in _sources(config):
-        if source != cfg.PUBLISHED and not RUN_ID.fullmatch(source) and not Path(source).exists():
+    """Refuse weights that are neither here nor in MLflow, without reading any.
+
+    Errors: CheckpointError; ConfigError for `imagenet` where a key reads runs and files alone.
+    """
+    for key, part, source in _sources(config):
+        if _is_published(part, source):
+            continue
+        if source == cfg.PUBLISHED and not (Path(source) / CHECKPOINTS).is_dir():
+            raise ConfigError(_not_published(key, part))
+        if not RUN_ID.fullmatch(source) and not Path(source).exists():
             raise no_weights(source)
 
 
-def _sources(config: cfg.Config) -> Iterator[str]:
-    for _, value, _, field in walk(config):
-        if field.metadata.get(WEIGHTS):
-            yield from filter(None, value if isinstance(value, list) else [value])
+def published(config: cfg.Config) -> Iterator[cfg.Model]:
+    """The networks of a config that begin with the published weights of their architecture."""
+    for _, part, source in _sources(config):
+        if _is_published(part, source):
+            yield part
+
+
+def _is_published(part: Any, source: str) -> bool:
+    return isinstance(part, cfg.Model) and source == cfg.PUBLISHED
+
+
+def _not_published(key: str, part: Any) -> str:
+    """Why a key does not take the word for published weights, and the key that does."""
+    if isinstance(part, cfg.Teacher):
+        teacher = key.removesuffix("_from")
+        adds = "" if teacher == "mode.teacher" else "+"
+        remedy = f"{adds}model@{teacher}=NAME {teacher}.weights={cfg.PUBLISHED}"
+    else:
+        remedy = f"model.weights={cfg.PUBLISHED}"
+    return (
+        f"{key}={cfg.PUBLISHED}: published weights are of an architecture, and this key takes a run or a file. Use "
+        f"{remedy}"
+    )
+
+
+def _sources(config: cfg.Config) -> Iterator[tuple[str, Any, str]]:
+    """(key, dataclass it is in, source) of all weights that a config names."""
+    for key, value, part, field in walk(config):
+        if field.metadata.get(WEIGHTS) and value:
+            yield key, part, value

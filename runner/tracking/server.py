@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files, terminal
-from ..config.addresses import require_store, sqlite_path, sqlite_uri
+from ..config.addresses import KEY, require_store, sqlite_path, sqlite_uri
 from ..errors import CheckpointError, ServerLost, UserError
 from ..processes import locked
 from ..runs import summary
@@ -126,9 +126,10 @@ def refuse_deleted(experiment: Any, uri: str) -> None:
         )
 
 
-def fetch(uri: str, run_id: str) -> Path:
+def fetch(uri: str, run_id: str, key: str = KEY) -> Path:
     """The directory of a run or, if it is gone, what MLflow has of it in one that ends with this process.
 
+    `key`: what the user writes before another `uri`.
     Errors: CheckpointError if MLflow has no such run or no checkpoint of it, or if it is the summary of a sweep;
     ServerLost if it does not answer.
     """
@@ -136,14 +137,17 @@ def fetch(uri: str, run_id: str) -> Path:
 
     path = sqlite_path(uri)
     if path is not None and not path.is_file():
-        raise CheckpointError(f"There is no run {run_id}: neither a folder of that name nor the store {path} exists.")
+        raise CheckpointError(
+            f"There is no run {run_id}: neither a folder of that name nor the store {path} exists. Name another store: "
+            f"{key}URI"
+        )
     try:
         entity = connect(uri).get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise CheckpointError(
-                f"There is no run {run_id} in {uri}. `python -m runner runs` lists the runs of this folder; name "
-                "another store with tracking.uri=…"
+                f"There is no run {run_id} in {uri}. `python -m runner runs` lists the runs of this folder. Name "
+                f"another store: {key}URI"
             ) from error
         raise ServerLost(
             f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."

@@ -49,6 +49,8 @@ class Experiment:
     """Network → `params`, `macs` of one image and, if some parameters never train, `trainable_params`."""
     trained_on: seen.Keys = seen.NONE
     """The images that its weights have seen when training ends; in the first process."""
+    teachers: dict[str, str] = field(default_factory=dict)
+    """Teacher → `same_teachers.digest` of it."""
 
 
 def build(
@@ -111,7 +113,7 @@ def build(
         _synchronise(training, config.train, packed=fused)
     freezing.follow(training.progress.step)
     trained_on = _trained_on(stage, config, saved, started) if ranks.is_first else seen.NONE
-    return Experiment(config, stage.device, training, stage.about, notes, plan, costs, trained_on)
+    return Experiment(config, stage.device, training, stage.about, notes, plan, costs, trained_on, stage.teachers)
 
 
 def _load(

@@ -24,7 +24,7 @@ from ..models import Networks
 from ..runs.protocol import Heartbeat
 from ..training import losses, modes, precision, seeding
 from ..training.evaluation import evaluate
-from . import features, initial, teacher
+from . import features, initial, same_teachers, teacher
 
 
 @dataclass
@@ -46,6 +46,8 @@ class Stage:
     """Teachers of other classes, of which only features are followed."""
     content: dict[str, np.ndarray] = field(default_factory=dict)
     """Split → digests of its images' bytes, uint64 [N], 0 where unknown; in the first process, after a check."""
+    teachers: dict[str, str] = field(default_factory=dict)
+    """Teacher → `same_teachers.digest` of it."""
 
     @property
     def headline(self) -> Metric:
@@ -85,13 +87,14 @@ def prepare(
     counts = counts if train.soft is None else epoch_shares(train.labels, train.soft, counts)
     seen = losses.Classes(loaders.classes, counts, len(train), loaders.source.own_order)
     mode = modes.build(config, seen, loaders.train.batches_per_epoch)
-    networks, of_other_classes = _networks(config, mode, loaders, notes, content, ranks if with_teacher else None)
+    teaching = ranks if with_teacher else None
+    networks, of_other_classes, teachers = _networks(config, mode, loaders, notes, content, teaching)
     if with_teacher:
         features.check(config, networks)
     casting = precision.build(config.amp, place)
     if casting.fell_back:
         notes.append(f"amp={config.amp.kind} fell back to float32: this device has no mixed precision")
-    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes, of_other_classes, content)
+    stage = Stage(place, loaders, seen, about, mode, networks, casting, notes, of_other_classes, content, teachers)
     for name in networks:
         classes = None if name in of_other_classes else len(loaders.classes)
         models.check_input(networks[name], config.data.input_shape, classes)
@@ -142,22 +145,24 @@ def _checked(
 def _networks(
     config: cfg.Config, mode: modes.Mode, loaders: data.Loaders, notes: list[str], content: dict[str, np.ndarray],
     ranks: parallel.Ranks | None,
-) -> tuple[Networks, set[str]]:  # fmt: skip
-    """The networks of a mode, and the teachers of other classes; without `ranks`, only those it trains."""
+) -> tuple[Networks, set[str], dict[str, str]]:  # fmt: skip
+    """The networks of a mode, the teachers of other classes, and all teachers' digests; without `ranks`, only those it
+    trains."""
     classes = len(loaders.classes)
     trained = {name: models.build(cfg.model_of(config, name), classes, config.data.channels) for name in mode.networks}
     if ranks and isinstance(config.mode, cfg.ClsTeacher):
-        frozen, of_other_classes = {}, set()
+        frozen, of_other_classes, digests = {}, set(), {}
         for name, one in config.mode.teachers.items():
             teacher_weights = ranks.broadcast_from_first(functools.partial(teacher.read, one, config))
             built = teacher.build(name, one, config, loaders.classes, notes, teacher_weights)
             frozen[name] = built.network
+            digests[name] = same_teachers.digest(built.network, teacher_weights[0], config.data, loaders.classes)
             if not built.knows_classes:
                 of_other_classes.add(name)
             if ranks.is_first:
                 notes += initial.leaks(teacher_weights[0], loaders.source, content)
-        return Networks(trained, frozen), of_other_classes
-    return Networks(trained), set()
+        return Networks(trained, frozen), of_other_classes, digests
+    return Networks(trained), set(), {}
 
 
 def accelerates(config: cfg.Config) -> bool:

@@ -31,7 +31,7 @@ from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, UNR
 from ..tracking import lookup
 from ..training.loop import fit
 from ..training.state import Ending
-from . import experiment, finetuning, provenance
+from . import experiment, finetuning, provenance, same_teachers
 from .callbacks import Callbacks
 from .eta import TimeLeft
 from .experiment import Experiment
@@ -63,7 +63,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
     if not ranks.is_first:
         return assist(run, stop, heartbeat)
-    notes += check_data(saved, data) if saved else []
+    notes += [*check_data(saved, data), *same_teachers.check(saved, run.teachers, config.mode)] if saved else []
     notes += run.notes
     journal = open_journal(directory, run, saved, data, notes)
     display = open_display(directory, run)
@@ -72,6 +72,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
         splits=data["digests"],
         classes=run.training.loaders.classes,
         plan=run.plan,
+        teachers=run.teachers,
         config=text_digest((directory / CONFIG).read_text(encoding="utf-8")),
     )
     earlier = saved.state.seconds if saved else 0.0

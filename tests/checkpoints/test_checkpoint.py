@@ -141,7 +141,18 @@ def written(path, arrays):
         (cfg.EfficientNetLite(), [32, 32], "efficientnet_lite0 are of data.image_size=224; these images are of 32×32"),
         (cfg.EfficientNetLite(), [224, 224], ""),
         (cfg.EfficientNetLite(version=4), [224, 224], "efficientnet_lite4 are of data.image_size=300"),
-        (cfg.CustomModel(target="a:b"), [32, 32], ""),
+        (cfg.CustomModel(target="a:resnet18"), [32, 32], ""),
+        (
+            cfg.Vision(architecture="resnet18", stem=cfg.Stem.small),
+            [32, 32],
+            "weights of resnet18 are of data.image_size=224",
+        ),
+        (
+            cfg.PaddleClas(architecture="PPLCNet_x1_0"),
+            [64, 32],
+            "weights of paddleclas/PPLCNet_x1_0 are of data.image_size=224; these images are of 64×32",
+        ),
+        (cfg.PaddleClas(architecture="PPLCNet_x1_0", stem=cfg.Stem.small), [224, 224], ""),
     ],
 )
 def test_the_image_size_of_published_weights_is_said_where_it_is_another(model, size, said):

@@ -32,6 +32,15 @@ def test_all_names_compose(tmp_path):
         assert config_of([f"model=paddleclas/{name}"]).model.architecture == name
 
 
+@pytest.mark.parametrize("stem", [[], ["model.stem=small"]])
+def test_every_network_is_found_in_the_table_by_its_choice(stem):
+    own = [name for name in networks.known() if not name.startswith(networks.PADDLECLAS)]
+    for name in [*own, *(f"{networks.PADDLECLAS}{name}" for name in networks.paddleclas()[::40])]:
+        model = config_of([f"model={name}", *stem]).model
+        assert cfg.choice_name(model) == name
+        assert cfg.model_choice(model) == " ".join([f"model={name}", *stem])
+
+
 @pytest.mark.parametrize(
     ("choice", "meant"),
     [

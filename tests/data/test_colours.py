@@ -11,7 +11,7 @@ from PIL import Image
 
 from runner import images
 from runner.errors import DataError
-from tests.odd_pictures import READS_YCBCR, encoded, png
+from tests.odd_pictures import READS_YCBCR, encoded, png, tiff
 
 SIDE = 16
 BACKGROUND = (10, 200, 30)
@@ -75,21 +75,14 @@ def test_a_dark_picture_of_sixteen_bits_is_dark():
 def test_twelve_bits_keep_the_upper_eight():
     values = np.arange(0, 4096, 16, dtype=np.uint16).reshape(SIDE, SIDE)
     packed = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(SIDE, SIDE, 2), axis=2)[:, :, 4:]
-    assert np.array_equal(decoded(tiff(np.packbits(packed).tobytes(), bits=12)), of_grey(values >> 4))
+    assert np.array_equal(decoded(tiff(SIDE, SIDE, np.packbits(packed).tobytes(), bits=12)), of_grey(values >> 4))
 
 
 def test_where_zero_is_white_it_is():
     inverted = decoded(encoded(Image.fromarray(DEEP), "TIFF", tiffinfo={262: 0}))
     assert np.array_equal(inverted, of_grey((65535 - DEEP) >> 8))
     levels = np.arange(256, dtype=np.uint8).reshape(SIDE, SIDE)
-    assert np.array_equal(decoded(tiff(levels.tobytes(), photometric=0)), of_grey(255 - levels))
-
-
-def tiff(content: bytes, bits: int = 8, photometric: int = 1) -> bytes:
-    """A grey TIFF of SIDE×SIDE pixels."""
-    tags = {256: SIDE, 257: SIDE, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: SIDE, 279: len(content)}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+    assert np.array_equal(decoded(tiff(SIDE, SIDE, levels.tobytes(), photometric=0)), of_grey(255 - levels))
 
 
 @pytest.mark.parametrize(("values", "right"), [(DEEP >> 8, DEEP >> 8), (DEEP, DEEP >> 8)])

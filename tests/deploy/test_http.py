@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from runner.__main__ import command
 from runner.deploy import http_handler, serving
 from runner.deploy.predict import Deployed
 from runner.errors import ConfigError
+from runner.images import Preparation
 from tests.deploy import helpers
 from tests.e2e.processes import free_port, wait_until
 
@@ -53,6 +55,13 @@ def served(tmp_path):
     server.shutdown()
     server.server_close()
     thread.join(20)
+
+
+def test_a_network_that_takes_no_picture_files_is_refused_before_anything_is_listened_on(monkeypatch):
+    monkeypatch.setattr(serving.Server, "server_bind", lambda _server: pytest.fail("it listens"))
+    deployed = SimpleNamespace(preparation=Preparation(16, 16, 5))
+    with pytest.raises(ConfigError, match=r"images of 5 channels, which no picture file has"):
+        serving.Server(deployed, "127.0.0.1", 0)
 
 
 def test_it_says_what_the_network_says(served):

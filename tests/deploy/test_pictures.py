@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
@@ -18,12 +19,13 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from runner import images
 from runner.config.rules import validate
 from runner.deploy import manifest
 from runner.deploy.graph.pictures import with_pictures
 from runner.deploy.predict import Deployed
 from runner.errors import ConfigError
-from runner.images import prepare
+from runner.images import Preparation, prepare
 from tests.conftest import composed
 from tests.odd_pictures import odd_pictures
 
@@ -169,6 +171,17 @@ def test_a_client_says_what_predict_says_of_any_kind_of_picture(tmp_path):
         assert name == photo.name
         assert float(probability) == pytest.approx(probabilities[helpers.CLASSES.index(label)], abs=4e-3), name
         assert float(probability) == pytest.approx(probabilities.max(), abs=4e-3), name
+
+
+def test_a_client_reads_the_pixels_that_training_reads(tmp_path):
+    spec = importlib.util.spec_from_file_location("client", CLIENT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, content in odd_pictures():
+        (tmp_path / name).write_bytes(content)
+        pixels = module.read(tmp_path / name, (10, 200, 30))
+        whole = Preparation(*pixels.shape[:2], background=(10, 200, 30))
+        assert np.array_equal(pixels, images.decode(content, whole)), name
 
 
 def test_a_client_names_what_it_cannot_read_and_answers_the_rest(tmp_path):

@@ -41,6 +41,8 @@ def prepared(content: bytes, said: dict) -> np.ndarray:
     """float32 [C, H, W] of a file: what `preprocessing` in `model.json` says, step by step."""
     image = Image.open(io.BytesIO(content))
     width, height = image.size
+    # What is in the file: Pillow makes 8 bits of 2 and 4, and of 16 of a colour. Looking for EXIF decodes it.
+    stored = image.tile[0][3] if image.format == "PNG" else ""
     # Pillow turns a TIFF while it decodes it, and has its upright size from the beginning.
     orientation = 1 if image.format == "TIFF" else image.getexif().get(0x112, 1)
     lies = orientation in (5, 6, 7, 8)
@@ -54,7 +56,7 @@ def prepared(content: bytes, said: dict) -> np.ndarray:
         image.draft("L" if said["channels"] == 1 else "RGB", (width // reduction, height // reduction))
         box = tuple(place / reduction for place in box)
     image.load()
-    pixels, alpha = colours(image)
+    pixels, alpha = colours(image, *{"L;2": (85, 1), "L;4": (17, 1), "RGB;16B": (1, 256)}.get(stored, (1, 1)))
     pixels = rounded((pixels * alpha + np.array(said["background"]) * (255 - alpha)) / 255)
     if said["channels"] == 1:
         pixels = grey(pixels)
@@ -67,9 +69,14 @@ def rounded(values: np.ndarray) -> np.ndarray:
     return np.floor(values + 0.5).clip(0, 255)
 
 
-def colours(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """RGB [h, w, 3] and alpha [h, w, 1], 0 to 255."""
+def colours(image: Image.Image, times: int, over: int) -> tuple[np.ndarray, np.ndarray]:
+    """RGB [h, w, 3] and alpha [h, w, 1], 0 to 255; the transparent colour is `times` and `over` that of the file."""
+    if image.mode == "La":
+        image = image.convert("LA")
     values, clear = np.asarray(image).astype(np.float64), image.info.get("transparency")
+    if clear is not None and not isinstance(clear, bytes):
+        clear = np.array(clear) * times // over
+    tags = getattr(image, "tag_v2", {})
     alpha = np.full((*values.shape[:2], 1), 255.0)
     match image.mode:
         case "1":
@@ -79,13 +86,16 @@ def colours(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         case "LA":
             return np.repeat(values[..., :1], 3, 2), values[..., 1:]
         case "I;16" | "I;16B":
-            return np.repeat(values[..., None] // 256, 3, 2), alpha
+            upper = values // (16 if tags.get(258) == (12,) else 256)
+            upper = 255 - upper if tags.get(262) == 0 else upper
+            return np.repeat(upper[..., None], 3, 2), alpha if clear is None else 255.0 * (values != clear)[..., None]
         case "I":
             return np.repeat(
                 values[..., None] // (1 if image.format == "TIFF" and values.max() < 256 else 256), 3, 2
             ), alpha
         case "F":
-            return np.repeat(np.floor(values * 255 + 0.5)[..., None], 3, 2), alpha
+            levels = np.floor(values * 255 + 0.5)
+            return np.repeat((255 - levels if tags.get(262) == 0 else levels)[..., None], 3, 2), alpha
         case "P":
             palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
             opaque = np.full(256, 255.0)

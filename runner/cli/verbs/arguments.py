@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ...config import Config
+from ...config import Config, Mlflow
+from ...config.addresses import require_store
+from ...config.keys import expanded
 from ...errors import UNWRITABLE, ConfigError
 
 Number = TypeVar("Number", int, float)
+#: The option of verbs that names where MLflow's runs are.
+URI = "--uri "
 
 
 def bounded(kind: type[Number], least: float, most: float) -> Callable[[str], Number]:
@@ -29,6 +33,18 @@ def bounded(kind: type[Number], least: float, most: float) -> Callable[[str], Nu
         return number
 
     return parse
+
+
+def add_uri(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names where MLflow's runs are. Its value raises ConfigError where nothing can be there."""
+
+    def store_of(text: str) -> str:
+        require_store(uri := expanded(text), URI)
+        return uri
+
+    parser.add_argument(
+        URI.strip(), type=store_of, default=Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)"
+    )
 
 
 def page_path(path: Path) -> Path:

@@ -13,9 +13,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from ... import config as cfg
 from ... import runs, terminal
-from ...config.keys import expanded
 from ...deploy import bench
 from ...deploy.manifest import EXPORT
 from ...errors import ConfigError
@@ -24,7 +22,7 @@ from ...runs.journal import CONFIG
 from ...terminal import screen
 from ...tracking import lookup
 from . import sync
-from .arguments import bounded, listed
+from .arguments import URI, add_uri, bounded, listed
 
 
 def main(arguments: list[str]) -> int:
@@ -43,11 +41,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--format", choices=("onnx", "paddle"), help="only files of this format")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument(
-        "--uri", type=expanded, default=cfg.Mlflow.uri, help="where MLflow run ids are looked up (%(default)s)"
-    )
+    add_uri(parser)
     options = parser.parse_args(arguments)
-    directories = {run: lookup.exported(run, options.uri) for run in options.runs}
+    directories = {run: lookup.exported(run, options.uri, URI) for run in options.runs}
     files = [entry for run, directory in directories.items() for entry in _entries(run, directory, options.format)]
     # Paddle's OpenMP lets its threads spin for 200 ms after a call. In turns with others, on 2 cores with 2 threads,
     # Paddle's own calls took 1.5 to 1.8 times as long with that.

@@ -16,19 +16,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich import box
 from rich.table import Table
 
-from ... import device, files
-from ...config import store
-from ...config.rules import network_names
-from ...config.tracking import Mlflow
-from ...deploy import engines, manifest
-from ...deploy.picture_forms import other_channels
-from ...errors import CheckpointError, ConfigError, DataError, DiskError, ForeignPath, nearest
-from ...files import refuse_links, to_json
-from ...runs.journal import CONFIG
+from ... import files
+from ...deploy import engines
+from ...deploy.picture_forms import require_files
+from ...errors import ConfigError, DataError, DiskError, ForeignPath
+from ...files import to_json
 from ...terminal import screen
-from ...tracking import lookup
 from .. import pictures
-from ..open_run import open_run
+from ..classifier import classifier_of
 from .arguments import bounded, separate
 
 if TYPE_CHECKING:
@@ -53,8 +48,7 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     paths = pictures.find(options.images)
     classifier = classifier_of(options.run, options.overrides, options.engine, options.network)
-    if classifier.preparation.channels not in (1, 3):
-        raise ConfigError(other_channels(classifier.preparation))
+    require_files(classifier.preparation)
     from ...deploy import predict
 
     with _output(options.output) as stream:
@@ -129,58 +123,6 @@ class _WholeRows(io.FileIO):
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.name) from error
         return len(data)
-
-
-def classifier_of(run: str, overrides: list[str], engine: str | None, network: str | None) -> Classifier:
-    """The trained network, or an exported file if an engine or an export folder was named. Errors: CheckpointError,
-    …"""
-    if engine is not None and engine not in engines.INSTALL:
-        raise ConfigError(
-            f"engine={engine!r}: it is one of {', '.join(engines.INSTALL)}.{nearest(engine, engines.INSTALL)}"
-        )
-    folder = Path(run)
-    if network is not None and (folder / CONFIG).is_file():
-        _require_network(folder, network)
-    exported = folder if (folder / manifest.MANIFEST).is_file() else folder / manifest.EXPORT
-    if not engine and ((folder / CONFIG).is_file() or not (exported / manifest.MANIFEST).is_file()):
-        directory, config = open_run(run, overrides)
-        from ...worker import finished
-
-        return finished.classifier(directory, config, network or config.deploy.network)
-    if overrides:
-        raise ConfigError(f"{overrides[0]}: an exported file has no config. Remove it.")
-    if not (exported / manifest.MANIFEST).is_file():
-        exported = lookup.directory_of(run, Mlflow.uri) / manifest.EXPORT
-    exported = _of_network(exported, network)
-    refuse_links(exported)
-    from ...deploy import predict
-
-    described = manifest.read(exported)
-    file = described.of_engine(engine, exported) if engine else described.file()
-    if file.engine == "paddle":
-        with contextlib.suppress(ImportError):
-            device.load_paddle(None)
-    return predict.Deployed(exported, engine=engine)
-
-
-def _of_network(exported: Path, network: str | None) -> Path:
-    """The folder of `export --network`, or the run's own export if it is of this network."""
-    if network is None or ((exported / manifest.MANIFEST).is_file() and manifest.read(exported).network == network):
-        return exported
-    other = exported.parent / network / manifest.EXPORT
-    if (exported.parent / CONFIG).is_file():
-        _require_network(exported.parent, network)
-    elif Path(network).name != network or not (other / manifest.MANIFEST).is_file():
-        own = manifest.read(exported).network
-        raise CheckpointError(f"{exported} has no network '{network}'. It has: {own}")
-    return other
-
-
-def _require_network(directory: Path, network: str) -> None:
-    """Errors: CheckpointError for a network that the run does not train."""
-    names = network_names(store.read(directory / CONFIG).mode)
-    if network not in names:
-        raise CheckpointError(f"{directory} has no network '{network}'. It has: {', '.join(names)}")
 
 
 class _Counted:

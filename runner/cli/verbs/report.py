@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ... import config as cfg
 from ... import terminal
 from ...config.keys import expanded
 from ...errors import CheckpointError, ConfigError, Damaged
 from ...report import page, subject
 from ...runs import RUN_ID, journal, summary, sweep
 from ...terminal import screen
-from .arguments import make_folder, page_path
+from .arguments import add_uri, make_folder, page_path
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +26,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run directories, MLflow run ids, folders of sweeps")
     parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
-    parser.add_argument("--uri", type=expanded, default=cfg.Mlflow.uri, help="where MLflow's runs are (%(default)s)")
+    add_uri(parser)
     parser.add_argument(
         "--output",
         type=lambda path: Path(expanded(path)),

@@ -6,16 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...config import Mlflow
 from ...deploy import engines, manifest
 from ...errors import STOPPED, ConfigError
 from ...files import refuse_links
 from ...tracking import lookup
-from .arguments import bounded
+from .arguments import URI, add_uri, bounded
 
 
 def main(arguments: list[str]) -> int:
-    """`serve EXPORT [--host NAME] [--port N] [--engine NAME] [--threads N]`, until it is stopped."""
+    """`serve EXPORT [--host NAME] [--port N] [--engine NAME] [--threads N] [--uri URI]`, until it is stopped."""
     parser = argparse.ArgumentParser(
         prog="runner serve", description="Serve an exported network's predictions over HTTP."
     )
@@ -26,10 +25,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--port", type=bounded(int, 1, 65_535), default=8080, metavar="N", help="(%(default)s)")
     parser.add_argument("--engine", choices=tuple(engines.INSTALL), help="the inference engine (the recommended one)")
     parser.add_argument("--threads", type=bounded(int, 1, 1024), default=1, metavar="N", help="of one picture")
+    add_uri(parser)
     options = parser.parse_args(arguments)
     folder = Path(options.export)
     if not (folder / manifest.MANIFEST).is_file():
-        folder = lookup.exported(options.export, Mlflow.uri) / manifest.EXPORT
+        folder = lookup.exported(options.export, options.uri, URI) / manifest.EXPORT
     if not options.host.strip():
         raise ConfigError("--host is empty, which would listen on every address. Name one, or leave it out.")
     from ...deploy import serving
