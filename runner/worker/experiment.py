@@ -50,6 +50,11 @@ class Experiment:
     trained_on: seen.Keys = seen.NONE
     """The images that its weights have seen when training ends; in the first process."""
 
+    @property
+    def parameters(self) -> str:
+        """The tag `parameters`: how many the deployed network has, behind each cut fewer."""
+        return str(int(self.costs[self.config.deploy.network]["params"]))
+
 
 def build(
     config: cfg.Config,
