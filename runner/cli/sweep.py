@@ -33,6 +33,7 @@ from ..launch.forward_signals import ToJobs
 from ..launch.missing import refuse_missing, refuse_missing_data
 from ..runs import sweep, sweep_again
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
+from ..runs.swept import REPEATS
 from ..tracking import tracker
 from . import compose, engines, search, spaces
 from .config_dir import config_dir
@@ -58,7 +59,7 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
         processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
-        return _run(command, flags, [*sweep_again.in_order(directory, overrides), *further], directory, planned, resume)
+        return _run(command, flags, [*sweep_again.in_order(directory, planned), *further], directory, planned, resume)
     except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
@@ -130,7 +131,7 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
     params = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in further.items()])
     swept = [one for one in (*params, *parsed) if one.is_sweep_override()]
     jobs = math.prod(len(list(one.sweep_iterator())) for one in swept if one.is_discrete_sweep())
-    varied = [one.key_or_group for one in swept]
+    varied = [one.get_key_element() for one in swept]
     if settings.optuna:
         search.require_packages()
         space, _ = spaces.of(settings.optuna.space, [*params, *parsed])
@@ -139,9 +140,10 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
     elif engines.is_search(composed.hydra.sweeper._target_):
         raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
     _refuse_settings(settings, (config or composed).train, varied)
+    keys = [key.lstrip("+~") for key in varied]
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
-        directory = sweep_again.folder_of(directory, overrides)
+        directory = sweep_again.folder_of(directory, overrides, keys)
     launcher = composed.hydra.launcher
     if engines.joins_cluster(launcher):
         # Its processes have other working directories.
@@ -154,9 +156,8 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
     # In the format of Hydra's sweepers.
     shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
     at_once = engines.at_once(launcher, jobs)
-    planned = sweep.Sweep(
-        sweep.new_id(overrides), overrides, shared, launcher._target_, engines.is_queue(launcher._target_), at_once
-    )
+    outlives = engines.is_queue(launcher._target_)
+    planned = sweep.Sweep(sweep.new_id(overrides, keys), overrides, shared, launcher._target_, outlives, at_once, keys)
     return directory, planned, settings.resume, engines.needed(launcher)
 
 
@@ -186,7 +187,7 @@ def _parsed(overrides: list[str]) -> list[Override]:
 def _refuse_settings(settings: Any, train: Any, varied: list[str]) -> None:
     """Refuse settings below `sweep` that do not suit what is varied. Errors: ConfigError."""
     keys = [key.lstrip("+~").partition("@")[0] for key in varied]
-    repeating = [key for key in keys if key in sweep.REPEATS]
+    repeating = [key for key in keys if key in REPEATS]
     if repeating and settings.pruner is not cfg.Pruner.none:
         raise ConfigError(
             f"sweep.pruner={settings.pruner.name} would end the worst runs of each configuration, "
