@@ -23,7 +23,7 @@ def refuse(space: spaces.Space, fixed: Sequence[str]) -> None:
     ends = time.monotonic() + SECONDS
     for corner in itertools.islice(corners(space), MOST):
         if reason := _refusal(corner, fixed):
-            raise ConfigError(f"{reason}\n{_remedy(corner, space, fixed)}")
+            raise ConfigError("\n".join([reason, *_remedy(corner, space, fixed)]))
         if time.monotonic() > ends:
             return
 
@@ -53,13 +53,18 @@ def _refusal(corner: Mapping[str, Any], fixed: Sequence[str]) -> str:
     return ""
 
 
-def _remedy(corner: Mapping[str, Any], space: spaces.Space, fixed: Sequence[str]) -> str:
-    """What the search would try, and which keys make that a valid job if one of them has a single value."""
+def _remedy(corner: Mapping[str, Any], space: spaces.Space, fixed: Sequence[str]) -> list[str]:
+    """A line: what the search would try, and which keys make that a valid job if one of them has a single value.
+
+    Empty where none of them does: then all that the search may try is refused, for the reason that is known.
+    """
     single = []
     for key, dimension in space.items():
         others = (value for value in dimension.ends() if value != corner[key])
         valid = next((value for value in others if not _refusal({**corner, key: value}, fixed)), None)
         single += [] if valid is None else spaces.overrides({key: valid})
-    tried = f"The search would try {terminal.words(spaces.overrides(corner))}."
+    if not single:
+        return []
+    tried = terminal.words(spaces.overrides(corner))
     instead = " or ".join(terminal.words([text]) for text in single)
-    return f"{tried} Give a key one value in place of its range: {instead}" if single else tried
+    return [f"The search would try {tried}. Give a key one value in place of its range: {instead}"]

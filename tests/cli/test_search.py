@@ -403,7 +403,7 @@ AUGMENT = ["+sweep/optuna=augment", "augment.mix_off_epochs=range(0,5)"]
         ([*AUGMENT, "train.max_minutes=5"], "range: augment.mixup=0.0 or augment.mix_off_epochs=0"),
         ([*AUGMENT, "train.epochs=3"], "no image would ever be mixed in train.epochs=3"),
         (["+sweep/optuna=optimizer", "optimizer.lr=-1,0.001"], "one value in place of its range: optimizer.lr=0.001"),
-        (["+sweep/optuna=optimizer", "optimizer.lr=interval(-2,-1)"], "must be above 0.\nThe search would try "),
+        (["+sweep/optuna=optimizer", "optimizer.lr=interval(-2,-1)"], "optimizer.lr=-2.0: must be above 0."),
         (["+sweep/optuna=pruning", "compression=none,fpgm"], "in place of its range: compression=fpgm"),
         (["+sweep/optuna=augment", "mode=cls_distill", "mimic=dkd"], "augment.mixup=0.0"),
     ],
@@ -451,6 +451,19 @@ def test_a_search_that_was_begun_is_continued_whatever_its_corners_are(tmp_path,
         plan_sweep(words)
     (tmp_path / SWEEP).write_text("{}")
     plan_sweep(words)
+
+
+def test_what_a_sweep_varies_is_planned_with_it_also_where_it_is_a_launch(tmp_path):
+    compose.register()
+    one, planned, *_ = plan_sweep(["launch.nproc_per_node=1,2", "name=x"])
+    other, *_ = plan_sweep(["name=x", "launch.nproc_per_node=2,4"])
+    assert planned.varied == ["launch.nproc_per_node"]
+    assert one != other
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra: {sweeper: {params: {launch.nproc_per_node: '1,2'}}}\n"
+    (tmp_path / "experiment" / "scaling.yaml").write_text(text)
+    _, planned, *_ = plan_sweep([f"hydra.searchpath=[file://{tmp_path}]", "experiment=scaling"])
+    assert planned.varied == ["launch.nproc_per_node"]
 
 
 def test_a_pruner_may_compare_runs_with_other_batches_where_epochs_are_counted():
