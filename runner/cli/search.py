@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from .. import config as cfg
 from .. import runs
+from ..config import store
 from ..config.keys import expanded
 from ..errors import ConfigError, install_extra
 from ..metrics.names import monitored
@@ -41,9 +42,8 @@ def run(composed: Any, launcher: Any, arguments: list[str]) -> None:
     the space or goals differ from those of the study in the folder, Damaged.
     """
     settings: Any = OmegaConf.to_object(composed.sweep)
-    train: Any = OmegaConf.to_object(composed.train)
     space, fixed = spaces.read(settings.optuna.space, arguments)
-    search = Search(Path(str(composed.hydra.sweep.dir)), settings, train, space, fixed)
+    search = Search(Path(str(composed.hydra.sweep.dir)), settings, store.train_of(composed), space, fixed)
     search.begin_with(composed)
     search.run(launcher, engines.side_by_side(composed.hydra.launcher, settings.optuna.parallel))
 

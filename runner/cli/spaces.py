@@ -54,6 +54,15 @@ class Dimension:
         last = int((high - low) / distance + Decimal("1e-9"))
         return [kind(min(low + place * distance, high)) for place in range(last + 1)]
 
+    def ends(self) -> list[Any]:
+        """The choices, or the lowest and the highest number."""
+        if self.choices:
+            return list(self.choices)
+        kind = int if self.integer else float
+        # The highest may be no step of the way.
+        last = (self.points() or [])[-1:] if self.step else [kind(self.high)]
+        return [kind(self.low), *last]
+
     def distribution(self) -> Any:
         """The Optuna distribution. Imports Optuna."""
         from optuna import distributions

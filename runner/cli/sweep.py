@@ -23,8 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import config as cfg
 from .. import files, processes, runs, terminal
 from ..config import credentials, store
-from ..config.comparable import moves_validations
-from ..config.keys import expand_paths, expanded
+from ..config.keys import expand_paths
 from ..config.rules import name_problems
 from ..config.rules.search import refuse_search
 from ..errors import STOPPED, ConfigError, Damaged, DiskError, ForeignPath, RunFailed
@@ -34,7 +33,7 @@ from ..launch.missing import refuse_missing, refuse_missing_data
 from ..runs import sweep, sweep_again
 from ..runs.journal import CONFIG, SWEEP, Journal, events, tracked
 from ..tracking import tracker
-from . import compose, engines, search, spaces
+from . import compose, corners, engines, search, spaces, sweep_checks
 from .config_dir import config_dir
 
 #: Overrides that decide where and how a sweep runs.
@@ -58,7 +57,7 @@ def run(command: Command, flags: list[str], overrides: list[str]) -> int:
         processes.run_in_shielded_child(functools.partial(sweep.ask_to_stop, directory))
     _quieten()
     try:
-        return _run(command, flags, [*sweep_again.in_order(directory, overrides), *further], directory, planned, resume)
+        return _run(command, flags, [*sweep_again.in_order(directory, planned), *further], directory, planned, resume)
     except (FileNotFoundError, Damaged) as error:
         if (directory / SWEEP).exists():
             raise
@@ -128,36 +127,47 @@ def plan_sweep(overrides: list[str]) -> tuple[Path, sweep.Sweep, bool, list[str]
     # What a config file sweeps, in the words of the command line.
     further = composed.hydra.sweeper.get("params") or {}
     params = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in further.items()])
-    swept = [one for one in (*params, *parsed) if one.is_sweep_override()]
-    jobs = math.prod(len(list(one.sweep_iterator())) for one in swept if one.is_discrete_sweep())
-    varied = [one.key_or_group for one in swept]
-    if settings.optuna:
-        search.require_packages()
-        space, _ = spaces.of(settings.optuna.space, [*params, *parsed])
-        spaces.refuse(settings.optuna, space)
-        jobs, varied = settings.optuna.parallel, [*space]
-    elif engines.is_search(composed.hydra.sweeper._target_):
-        raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
-    _refuse_settings(settings, (config or composed).train, varied)
+    varied, jobs = _varied(settings, composed, [*params, *parsed])
+    lines = [str(one.input_line) for one in (*params, *parsed) if not one.is_sweep_override()]
+    sweep_checks.refuse(settings, (config or composed).train, varied, lines)
+    keys = [key.lstrip("+~") for key in varied]
     directory = Path(str(composed.hydra.sweep.dir))
     if not any(one.key_or_group == "hydra.sweep.dir" for one in fixed):
-        directory = sweep_again.folder_of(directory, overrides)
+        directory = sweep_again.folder_of(directory, overrides, keys)
     launcher = composed.hydra.launcher
     if engines.joins_cluster(launcher):
         # Its processes have other working directories.
         directory = directory.absolute()
-    has_one_set = not any(key.lstrip("+").startswith(OF_DATA) for key in varied)
+    has_one_set = not any(key.startswith(OF_DATA) for key in keys)
     # A queue's machines have their own images, and complete jobs need none.
     if config and has_one_set and not engines.is_queue(launcher._target_) and not settings.resume:
         # The machines of a cluster may have GPUs and packages that this one lacks.
         (refuse_missing_data if engines.joins_cluster(launcher) else refuse_missing)(config)
+    if settings.optuna and not (directory / SWEEP).exists():
+        corners.refuse(*spaces.of(settings.optuna.space, [*params, *parsed]))
     # In the format of Hydra's sweepers.
     shared = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in fixed]
     at_once = engines.at_once(launcher, jobs)
-    planned = sweep.Sweep(
-        sweep.new_id(overrides), overrides, shared, launcher._target_, engines.is_queue(launcher._target_), at_once
-    )
+    outlives = engines.is_queue(launcher._target_)
+    planned = sweep.Sweep(sweep.new_id(overrides, keys), overrides, shared, launcher._target_, outlives, at_once, keys)
     return directory, planned, settings.resume, engines.needed(launcher)
+
+
+def _varied(settings: Any, composed: Any, parsed: list[Override]) -> tuple[sweep_checks.Varied, int]:
+    """What a sweep or a search varies, and how many of its jobs may run at a time.
+
+    `composed`: the config of all that is not varied. Errors: ConfigError for a search that cannot work.
+    """
+    swept = [one for one in parsed if one.is_sweep_override()]
+    if settings.optuna:
+        search.require_packages()
+        space, _ = spaces.of(settings.optuna.space, parsed)
+        spaces.refuse(settings.optuna, space)
+        return {key: one.choices for key, one in space.items()}, settings.optuna.parallel
+    if engines.is_search(composed.hydra.sweeper._target_):
+        raise ConfigError("hydra/sweeper=search: no search was configured. Add one, such as +sweep/optuna=default")
+    jobs = math.prod(len(list(one.sweep_iterator())) for one in swept if one.is_discrete_sweep())
+    return sweep_checks.varied_by(swept), jobs
 
 
 def _parsed(overrides: list[str]) -> list[Override]:
@@ -181,29 +191,6 @@ def _parsed(overrides: list[str]) -> list[Override]:
                 "configuration differ by their seed: train.seed=0,1,2"
             )
     return parsed
-
-
-def _refuse_settings(settings: Any, train: Any, varied: list[str]) -> None:
-    """Refuse settings below `sweep` that do not suit what is varied. Errors: ConfigError."""
-    keys = [key.lstrip("+~").partition("@")[0] for key in varied]
-    repeating = [key for key in keys if key in sweep.REPEATS]
-    if repeating and settings.pruner is not cfg.Pruner.none:
-        raise ConfigError(
-            f"sweep.pruner={settings.pruner.name} would end the worst runs of each configuration, "
-            f"which biases the means of the others: {', '.join(repeating)} is varied. Use sweep.pruner=none."
-        )
-    moving = [key for key in keys if moves_validations(key) or (key == "data.batch_size" and train.eval_every_steps)]
-    if moving and settings.pruner is not cfg.Pruner.none:
-        raise ConfigError(
-            f"sweep.pruner={settings.pruner.name} compares runs after as many validations, and those of different "
-            f"runs do not compare: {', '.join(moving)} is varied. Use sweep.pruner=none."
-        )
-    for key in ("max_minutes", "warm_start"):
-        if not settings.optuna and getattr(settings, key):
-            raise ConfigError(f"sweep.{key} is for searches: this sweep runs all its jobs. Remove it.")
-    for text in settings.warm_start:
-        if not (Path(expanded(text)) / SWEEP).is_file():
-            raise ConfigError(f"sweep.warm_start: {text} is not the folder of a sweep: it has no {SWEEP}.")
 
 
 def _check(overrides: list[str]) -> cfg.Config | None:

@@ -98,7 +98,7 @@ def _trial(job: Path, leaves: Mapping[str, Any], composed: Any, search: cfg.Optu
     if state.status not in ("FINISHED", STOPPED_EARLY):
         raise Unfit(f"status {state.status}")
     config = store.read(job / CONFIG)
-    train: Any = OmegaConf.to_object(composed.train)
+    train = store.train_of(composed)
     same = monitored(config.train.monitor) == monitored(train.monitor)
     if not same or spaces.directions(config.train, []) != spaces.directions(train, []):
         raise Unfit(f"train.monitor={config.train.monitor}")

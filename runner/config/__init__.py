@@ -215,10 +215,16 @@ class Config:
         return metrics_of(self.train.metrics, self.data.many, self.train.monitor, classes)
 
     def __post_init__(self) -> None:
-        if self.data.many and self.train.monitor == Train.monitor:
-            # `max`, the goal of the usual monitor, becomes null, that of mAP; `min` stays, to be refused.
-            goal = self.train.goal if self.train.goal is Goal.min else None
-            self.train = replace(self.train, monitor=f"val/student/{MANY[0].name}", goal=goal)
+        self.train = suited_to_labels(self.train, self.data.labels)
+
+
+def suited_to_labels(train: Train, labels: Labels) -> Train:
+    """The settings with the monitor of these labels in place of the usual one: mAP of images with many labels."""
+    if labels is not Labels.many or train.monitor != Train.monitor:
+        return train
+    # `max`, the goal of the usual monitor, becomes null, that of mAP; `min` stays, to be refused.
+    goal = train.goal if train.goal is Goal.min else None
+    return replace(train, monitor=f"val/student/{MANY[0].name}", goal=goal)
 
 
 #: Group → its choices' dataclasses. Hydra's store, the reader of run directories and the documentation use this.

@@ -15,7 +15,8 @@ def chooses_images(key: str) -> bool:
     return key == "data" or (key.startswith("data.") and key not in SAME_IMAGES)
 
 
-def moves_validations(key: str) -> bool:
+def moves_validations(key: str, counts_steps: bool) -> bool:
     """Whether runs that differ in a key have seen different amounts of images after as many validations, or compare
-    different ones."""
-    return key in ("train.eval_every", "train.eval_every_steps") or chooses_images(key)
+    different ones. `counts_steps`: whether validations are some steps apart, `train.eval_every_steps`."""
+    frequencies = ("train.eval_every", "train.eval_every_steps", *(["data.batch_size"] if counts_steps else []))
+    return key in frequencies or chooses_images(key)

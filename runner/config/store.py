@@ -16,7 +16,7 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 
 from .. import files, stored
 from ..errors import ConfigError, Damaged
-from . import Config
+from . import Config, Train, suited_to_labels
 from .keys import expand_paths, unknown_key
 from .rules import validate_changed, validate_new
 from .typed import Text, typed
@@ -56,6 +56,12 @@ def from_composition(composed: DictConfig) -> Config:
     return config
 
 
+def train_of(composed: Any) -> Train:
+    """`Config.train` of Hydra's composition, of which other parts may have no values yet."""
+    train: Any = OmegaConf.to_object(composed.train)
+    return suited_to_labels(train, composed.data.labels)
+
+
 def without_value(error: InterpolationResolutionError) -> ConfigError:
     """The error for a value `${…}` that cannot be looked up."""
     if own := RAISED.search(str(error)):
@@ -91,8 +97,12 @@ def _refuse_unknown_keys(node: DictConfig, path: str) -> None:
 
 def keys_of(composed: Any) -> list[str]:
     """The dotted keys of a composition, without Hydra's own."""
-    plain = OmegaConf.to_container(composed, resolve=False)
-    return [key for key in dict(_leaves(plain, "")) if not key.startswith("hydra.")]
+    return [key for key in written_leaves(composed) if not key.startswith("hydra.")]
+
+
+def written_leaves(composed: Any) -> dict[str, Any]:
+    """Every leaf of a composition as dotted name and value, without looking up `${…}`."""
+    return dict(_leaves(OmegaConf.to_container(composed, resolve=False), ""))
 
 
 def keys_in(plain: Any) -> set[str]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..files.digests import digest_of, text_digest
+from ..runs.compared import PARTS, PIXELS
 from .splits import Images, Source, Split
-
-#: What is compared of a split, after the number of its images.
-PARTS = ("names of classes", "labels", "names of images", "sizes of files")
-PIXELS = (*PARTS[:2], "pixels")
 
 
 def digests(source: Source) -> dict[str, str]:
@@ -29,12 +26,6 @@ def _parts(split: Split, classes: list[str]) -> list[str]:
     if isinstance(split, Images):
         return [*common, digest_of([split.images])]
     return [*common, text_digest("\0".join(split.names())), digest_of([split.encoded.sizes()])]
-
-
-def without_pixels(digest: str) -> str:
-    """A split's digest without that of pixels, which depend on how images are prepared."""
-    parts = digest.split("-")
-    return "-".join(parts[: len(PIXELS)]) if len(parts) == 1 + len(PIXELS) else digest
 
 
 def images(digests: dict[str, str]) -> int:

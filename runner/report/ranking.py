@@ -7,7 +7,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..data import identity
+from ..runs import compared
 from .subject import Run
 
 
@@ -100,5 +100,4 @@ def _repeat(run: Run) -> Hashable:
 def _digest(run: Run) -> str:
     """What identifies the images of the value that decided; empty if the journal does not say it."""
     assert run.result
-    digests = {**run.dataset.get("digests", {}), **run.dataset.get("compared", {})}
-    return identity.without_pixels(digests.get("test" if run.result.best is None else "val", ""))
+    return compared.split_digest(run.dataset, "test" if run.result.best is None else "val")

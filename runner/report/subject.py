@@ -25,10 +25,13 @@ from ..runs import explained as explanations
 from ..runs import history, journal, sweep
 from ..runs import result as results
 from ..runs.result import Result
+from ..runs.swept import REPEATS, key_of, of_jobs
 from . import charts, costs
 
 #: Points of all curves of a chart together, and fewest points of each.
 ALTOGETHER, FEWEST = 30_000, 30
+#: Overrides by which a run goes on where it was, or must not; with another run's name in their place it begins there.
+CONTINUING = ("checkpoint.resume=auto", "checkpoint.resume=never")
 
 
 @dataclass
@@ -111,9 +114,14 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that trains it again, without overrides that only concern the sweep."""
-        own = [text for text in self.overrides if not text.lstrip("+~").startswith((*sweep.OWN, "sweep/"))]
-        return terminal.command(*own)
+        """The command that trains it again."""
+        return terminal.command(*self.of_training)
+
+    @property
+    def of_training(self) -> list[str]:
+        """Its overrides without those that say how its command, or its sweep, began or continued it."""
+        own = of_jobs(self.overrides, sweep.varied_beside(self.directory))
+        return [text for text in own if not key_of(text).startswith("sweep/") and text.lstrip("+") not in CONTINUING]
 
     @property
     def place(self) -> str:
@@ -156,8 +164,8 @@ class Run:
 
     @property
     def varied(self) -> tuple[str, ...]:
-        """Its own overrides without those in which the runs of one configuration may differ."""
-        return tuple(text for text in self.own if sweep.key_of(text) not in sweep.REPEATS)
+        """Its own overrides, by key, without those in which the runs of one configuration may differ."""
+        return tuple(sorted((text for text in self.own if key_of(text) not in REPEATS), key=key_of))
 
     @property
     def dataset(self) -> dict[str, Any]:
@@ -240,12 +248,10 @@ def title_of(directory: Path) -> str:
 
 def labelled(subjects: Sequence[Run]) -> list[Run]:
     """Runs to compare, with the overrides in which each differs from the others."""
-    shared = set.intersection(*(set(run.overrides) for run in subjects)) if subjects else set()
-    for run in subjects:
-        run.own = [
-            text for text in run.overrides
-            if (text not in shared or len(subjects) == 1) and not text.lstrip("+~").startswith((*sweep.OWN, "name="))
-        ]  # fmt: skip
+    overrides = [[text for text in run.of_training if key_of(text) != "name"] for run in subjects]
+    shared = set.intersection(*map(set, overrides)) if len(subjects) > 1 else set()
+    for run, own in zip(subjects, overrides, strict=True):
+        run.own = [text for text in own if text not in shared]
         run.points = max(FEWEST, min(charts.POINTS, ALTOGETHER // len(subjects)))
     return list(subjects)
 

@@ -14,6 +14,7 @@ from .. import config as cfg
 from .. import terminal
 from ..runs import sweep
 from ..runs.early_stopping import STOPPED_EARLY
+from ..runs.swept import REPEATS, key_of, of_jobs
 from . import costs, page, repeats, subject, verdict
 from .repeats import Configuration
 from .subject import Run
@@ -161,8 +162,10 @@ def _names(configurations: Sequence[Configuration], swept: sweep.Sweep) -> list[
     names: dict[str, str] = {}
     firsts = [min(one.runs, key=lambda run: int(run.label)) for one in configurations]
     for first in sorted(firsts, key=lambda run: int(run.label)):
-        own = [text for text in first.overrides if text not in swept.shared and not text.lstrip("+~").startswith(
-            (*sweep.OWN, *(f"{key}=" for key in sweep.REPEATS)))]  # fmt: skip
+        own = [
+            text for text in of_jobs(first.overrides, swept.varied)
+            if text not in swept.shared and key_of(text) not in REPEATS
+        ]  # fmt: skip
         name = "_".join(sweep.PLAIN.sub("-", text).strip("-") for text in own)[:LONGEST_NAME].strip(".") or "all"
         names[first.label] = f"{name}_{first.label}" if name in names.values() else name
     return [names[first.label] for first in firsts]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import config as cfg
+from ..config import store
 from ..config.monitor import goal_of
-from ..errors import Damaged
+from ..errors import ConfigError, Damaged
 from ..metrics.names import monitored
-from . import sweep
-from .journal import JOURNAL, events
+from . import compared, sweep
+from .journal import CONFIG, JOURNAL, events
 
 #: The status of a run that was ended early.
 STOPPED_EARLY = "STOPPED_EARLY"
@@ -27,7 +29,7 @@ class StoppingRule:
 
     def __init__(self, directory: Path, config: cfg.Config) -> None:
         """`directory`: of the run that it may end."""
-        self.directory, self.settings = directory, config.sweep
+        self.directory, self.config, self.settings = directory, config, config.sweep
         self.metric = f"val/{monitored(config.train.monitor)}"
         goal = goal_of(config.train.monitor, config.train.goal, config.train.metrics)
         self.sign = -1 if goal is cfg.Goal.min else 1
@@ -36,23 +38,35 @@ class StoppingRule:
     def judge(self, step: int) -> str:
         """Why the run should end after its validation at a step; empty if it should continue.
 
-        Other runs whose journal cannot be read are ignored. Errors: Damaged for the run's own journal.
+        Other runs are ignored whose journal or config cannot be read, and those whose validations are no match for
+        its own: on other images, or after another amount of training. Errors: Damaged for the run's own journal.
         """
         own = self.scores(self.directory, step)
         count = len(own)
         if count <= self.settings.pruner_warmup:
             return ""
-        others = []
+        others, basis = [], self._basis(self.directory, self.config.train, self.config.data)
         for job in sweep.jobs(self.directory.parent):
-            with contextlib.suppress(Damaged):
-                if job.name != self.directory.name and len(scores := self.scores(job)) >= count:
+            with contextlib.suppress(Damaged, ConfigError):
+                if job.name == self.directory.name or len(scores := self.scores(job)) < count:
+                    continue
+                if self._basis(job, **store.read_groups(job / CONFIG, ("train", "data"))) == basis:
                     others.append(scores[:count])
         return verdict(self.settings, own, others, self.metric, self.sign)
 
+    def _basis(self, directory: Path, train: cfg.Train, data: cfg.Data) -> tuple[Hashable, ...]:
+        """What has to be equal for the scores of two runs to compare: on what they validate, and how often."""
+        dataset = self._reading(directory).dataset
+        every = (train.eval_every_steps, data.batch_size) if train.eval_every_steps else (train.eval_every,)
+        return compared.split_digest(dataset, "val"), dataset.get("profile", {}).get("train"), *every
+
     def scores(self, directory: Path, until: float = math.inf) -> list[float]:
         """The monitored metric at each validation of a run so far; the sign is such that higher is better."""
-        reading = self._readings.setdefault(directory, Reading(directory, self.metric))
-        return [self.sign * value for step, value in sorted(reading.values().items()) if step <= until]
+        values = self._reading(directory).values()
+        return [self.sign * value for step, value in sorted(values.items()) if step <= until]
+
+    def _reading(self, directory: Path) -> Reading:
+        return self._readings.setdefault(directory, Reading(directory, self.metric))
 
 
 class Reading:
@@ -61,6 +75,8 @@ class Reading:
     def __init__(self, directory: Path, metric: str) -> None:
         self.directory, self.metric = directory, metric
         self.offset = 0
+        #: The last event `dataset` that was read; empty if there was none.
+        self.dataset: dict[str, Any] = {}
         self._values: dict[int, float] = {}
 
     def values(self) -> dict[int, float]:
@@ -69,6 +85,8 @@ class Reading:
             return {}
         for event, offset in events(self.directory, self.offset):
             self.offset = offset
+            if event["event"] == "dataset":
+                self.dataset = event
             if event["event"] == "metrics" and self.metric in event["values"]:
                 self._values[event["step"]] = event["values"][self.metric]
         return self._values

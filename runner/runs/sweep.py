@@ -8,8 +8,8 @@ import os
 import re
 import secrets
 import signal
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,18 +18,14 @@ import yaml
 from .. import device, files, stored, terminal
 from ..config import credentials
 from ..errors import STOPPED, ConfigError, Damaged, UserError
-from ..files.digests import digest_of
 from ..files.disk_errors import disk_error
 from ..processes import is_locked, locked
+from . import swept
 from .journal import CONFIG, JOURNAL, OVERRIDES, RANKS, SWEEP, Journal
 
 #: Characters that are replaced in the name of a job's folder, and the prefix of such a name.
 PLAIN = re.compile(r"[^A-Za-z0-9._]+")
 NUMBERED = re.compile(r"[0-9]+(_|$)")
-#: Overrides that decide how a sweep runs, not what it varies.
-OWN = ("sweep.", "hydra.", "hydra/", "launch.")
-#: Keys in which the runs of one configuration may differ.
-REPEATS = ("train.seed", "data.fold", "data.split_seed")
 #: In a sweep's folder: the lock of its command, the signal that ends its jobs, reasons why jobs were not started.
 COMMAND, STOP, REFUSED = ".command.lock", ".stop", ".refused.jsonl"
 #: Accuracy, latency and size of the jobs; the page that compares them, also as Markdown.
@@ -63,6 +59,13 @@ class Sweep:
     """Whether its jobs outlive the command that started them, as those of a cluster's queue do."""
     at_once: int = 1
     """Jobs that run concurrently on one machine, and share its cores."""
+    varied: list[str] = field(default_factory=list)
+    """The keys that it varies; empty in those that earlier versions began."""
+
+    @property
+    def digest(self) -> str:
+        """`digest` of its command."""
+        return swept.digest(self.overrides, self.varied)
 
 
 class _Needed(TypedDict):
@@ -75,33 +78,14 @@ class _Stored(_Needed, total=False):
     launcher: str
     outlives: bool
     at_once: int
+    varied: list[str]
 
 
-def digest(overrides: list[str]) -> str:
-    """Eight hexadecimal digits for what a sweep varies, in whatever order different keys are written."""
-    varied = of_jobs(overrides)
-    cleared = [text + "\0" * _clearings(text, varied[place + 1 :]) for place, text in enumerate(varied)]
-    # Of overrides of one key the last one counts: the sort keeps their order.
-    return digest_of(["\n".join(sorted(cleared, key=key_of))], size=4)
-
-
-def key_of(override: str) -> str:
-    """The key that an override changes, adds or removes."""
-    return override.lstrip("+~").partition("=")[0]
-
-
-def _clearings(override: str, later: Iterable[str]) -> int:
-    """How many later overrides replace or remove a mapping that an override changes a key of."""
-    return sum(
-        key_of(override).startswith(f"{key_of(text)}.")
-        and (text.startswith("~") or text.partition("=")[2].startswith(("{", "null")))
-        for text in later
-    )
-
-
-def of_jobs(overrides: Iterable[str]) -> list[str]:
-    """Those of some overrides that its jobs have."""
-    return [text for text in overrides if not text.lstrip("+~").startswith(OWN)]
+def varied_beside(directory: Path) -> list[str]:
+    """The keys that the sweep varies of which a run is a job; empty if it is none."""
+    with contextlib.suppress(OSError, Damaged):
+        return read(directory.parent).varied
+    return []
 
 
 @contextlib.contextmanager
@@ -171,17 +155,17 @@ def _restarted(directory: Path, sweep: Sweep, resume: bool) -> Sweep:
             f"This sweep was started before, in {directory}. Continue it: sweep.resume=true. For a new one choose "
             "another name (name=NAME) or folder (hydra.sweep.dir=DIR)."
         )
-    if digest(earlier.overrides) != digest(sweep.overrides):
+    if earlier.digest != sweep.digest:
         raise ConfigError(
             f"{directory} holds another sweep, started with: {terminal.words(earlier.overrides)}\n"
             "Repeat those, or choose another folder: hydra.sweep.dir=DIR"
         )
-    return replace(sweep, id=earlier.id, overrides=earlier.overrides, shared=earlier.shared)
+    return replace(sweep, id=earlier.id, overrides=earlier.overrides, shared=earlier.shared, varied=earlier.varied)
 
 
-def new_id(overrides: list[str]) -> str:
+def new_id(overrides: list[str], varied: Collection[str]) -> str:
     """The id of a new sweep."""
-    return f"{digest(overrides)}-{secrets.token_hex(3)}"
+    return f"{swept.digest(overrides, varied)}-{secrets.token_hex(3)}"
 
 
 def read(directory: Path) -> Sweep:
@@ -226,10 +210,8 @@ def folder_name(directory: str, number: int, overrides: Iterable[str]) -> str:
     override needs quotes.
     """
     path = Path(directory) / SWEEP
-    shared = read(Path(directory)).shared if path.is_file() else []
-    own = [
-        credentials.without(text) for text in overrides if text not in shared and not text.lstrip("+~").startswith(OWN)
-    ]
+    sweep = read(Path(directory)) if path.is_file() else Sweep("", [], [])
+    own = [credentials.without(text) for text in swept.of_jobs(overrides, sweep.varied) if text not in sweep.shared]
     name = "_".join([str(number), *(PLAIN.sub("-", text).strip("-") for text in own)])
     earlier = f"{number}_{','.join(own).replace(os.sep, '-')}"[:120].rstrip(" ._,")
     # A sweep of an earlier version is resumed under the name that it has.

@@ -52,6 +52,11 @@ class Experiment:
     teachers: dict[str, str] = field(default_factory=dict)
     """Teacher → `same_teachers.digest` of it."""
 
+    @property
+    def parameters(self) -> str:
+        """The tag `parameters`: how many the deployed network has, behind each cut fewer."""
+        return str(int(self.costs[self.config.deploy.network]["params"]))
+
 
 def build(
     config: cfg.Config,

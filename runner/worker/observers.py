@@ -79,6 +79,8 @@ class Recorder:
     def noted(self, text: str) -> None:
         """A note for the journal, the log and the display."""
         tell(self.journal, text, self.display.note)
+        # The loop notes cuts.
+        self.journal.append("tags", values={"parameters": self.run.parameters})
 
     def _log_alphas(self, progress: Progress) -> None:
         """Log PACT's learnt clips: their spread as metrics, each one by name in the log."""

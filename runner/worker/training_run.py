@@ -125,8 +125,7 @@ def open_journal(
         _announce(directory, journal)
     journal.artifact(ENVIRONMENT)
     amp = "off" if run.training.precision.level == "O0" else run.config.amp.kind
-    parameters = str(int(run.costs[run.config.deploy.network]["params"]))
-    journal.append("tags", values={"device": run.device, "parameters": parameters, "amp": amp})
+    journal.append("tags", values={"device": run.device, "parameters": run.parameters, "amp": amp})
     return journal
 
 

@@ -6,15 +6,18 @@ import json
 import time
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 
 from runner import config as cfg
-from runner.cli import compose, end_of_sweep, search, spaces
+from runner.cli import compose, corners, end_of_sweep, search, spaces
+from runner.cli.config_dir import choices, config_dir
 from runner.cli.sweep import plan_sweep
 from runner.errors import ConfigError, Damaged
 from runner.runs import study as studies
 from runner.runs import sweep
-from runner.runs.journal import OVERRIDES, RESULT, Journal
+from runner.runs.journal import OVERRIDES, RESULT, SWEEP, Journal
 
 pytest.importorskip("optuna")
 SPACE = {
@@ -170,6 +173,26 @@ def test_a_job_that_was_ended_early_goes_on_when_there_is_no_pruner_any_more(tmp
     assert again.launched == [2]
 
 
+def test_runs_on_images_with_many_labels_that_were_ended_early_keep_their_scores(tmp_path):
+    class Pruning(StubLauncher):
+        def work(self, folder, overrides, fails):
+            folder.mkdir()
+            journal = Journal(folder)
+            journal.append("started")
+            journal.metrics(10, 1, {"val/student/average_precision": 0.5})
+            journal.append("ended", status="STOPPED_EARLY", reason="worse", exit_code=0)
+
+    words = ["+sweep/optuna=optimizer", "sweep.optuna.trials=1", "sweep.pruner=median", "data=files",
+             "data.train=a.csv", "data.labels=many", "data.label_columns=[a,b]", "loss=bce"]  # fmt: skip
+    compose.register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = hydra_compose("config", [*words, f"hydra.sweep.dir={tmp_path}"], return_hydra_config=True)
+    search.run(composed, Pruning(tmp_path), words)
+    [trial] = studies.load(tmp_path).trials
+    assert trial.state.name == "PRUNED"
+    assert trial.intermediate_values == {1: 0.5}
+
+
 def test_a_search_that_is_asked_to_stop_chooses_nothing_more(tmp_path, monkeypatch):
     class Stopping(StubLauncher):
         def work(self, folder, overrides, fails):
@@ -322,6 +345,10 @@ def test_a_grid_says_how_many_of_its_points_are_left_out(tmp_path, capsys):
         ("data=digits,cifar10 sweep.pruner=asha", "data is varied. Use sweep.pruner=none"),
         ("data.val_fraction=0.1,0.2 sweep.pruner=asha", "data.val_fraction is varied. Use sweep.pruner=none"),
         ("data.batch_size=8,16 train.eval_every_steps=5 sweep.pruner=asha", "data.batch_size is varied."),
+        (
+            "experiment=digits/fast,cifar/cifar10_resnet18 sweep.pruner=median",
+            "experiment is varied, whose choices differ in data.kind, ",
+        ),
     ],
 )
 def test_a_search_that_cannot_work_is_not_planned(words, message):
@@ -340,6 +367,103 @@ def test_what_a_config_file_sweeps_is_looked_at_as_what_the_command_does(tmp_pat
     words = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=swept", "sweep.pruner=median"]
     with pytest.raises(ConfigError, match=r"train\.seed is varied\. Use sweep\.pruner=none"):
         plan_sweep([*search_words, *words])
+
+
+@pytest.mark.parametrize(
+    ("keys", "differing"),
+    [
+        ("optimizer: {lr: 0.01}", ""),
+        ("data: {fold: 1, folds: 3}", "data.folds, data.fold"),
+        ("train: {eval_every: 2}", "train.eval_every"),
+        ("data: {batch_size: 8}", ""),
+        ("data: {batch_size: 8}\ntrain: {eval_every_steps: 5}", "data.batch_size, train.eval_every_steps"),
+    ],
+)
+def test_recipes_are_pruned_where_their_validations_compare(tmp_path, keys, differing):
+    compose.register()
+    (tmp_path / "experiment").mkdir()
+    for name, text in (("one", "optimizer: {lr: 0.1}"), ("other", keys)):
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n")
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=one,other", "sweep.pruner=median"]
+    if not differing:
+        plan_sweep(words)
+        return
+    with pytest.raises(ConfigError) as refused:
+        plan_sweep(words)
+    assert f"experiment is varied, whose choices differ in {differing}. Use sweep.pruner=none" in str(refused.value)
+
+
+AUGMENT = ["+sweep/optuna=augment", "augment.mix_off_epochs=range(0,5)"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*AUGMENT, "train.max_minutes=5"], "augment.mix_off_epochs cannot be combined with train.max_minutes"),
+        ([*AUGMENT, "train.max_minutes=5"], "range: augment.mixup=0.0 or augment.mix_off_epochs=0"),
+        ([*AUGMENT, "train.epochs=3"], "no image would ever be mixed in train.epochs=3"),
+        (["+sweep/optuna=optimizer", "optimizer.lr=-1,0.001"], "one value in place of its range: optimizer.lr=0.001"),
+        (["+sweep/optuna=optimizer", "optimizer.lr=interval(-2,-1)"], "optimizer.lr=-2.0: must be above 0."),
+        (["+sweep/optuna=pruning", "compression=none,fpgm"], "in place of its range: compression=fpgm"),
+        (["+sweep/optuna=augment", "mode=cls_distill", "mimic=dkd"], "augment.mixup=0.0"),
+    ],
+)
+def test_a_search_whose_space_has_jobs_that_rules_refuse_is_not_planned(words, message):
+    compose.register()
+    with pytest.raises(ConfigError) as refused:
+        plan_sweep(words)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("name", choices()["sweep/optuna"])
+@pytest.mark.parametrize("words", [["train.max_minutes=5"], ["train.epochs=1"]])
+def test_no_preset_has_jobs_that_rules_refuse_whatever_the_length_of_a_run(name, words):
+    compose.register()
+    rate = ["optimizer.lr=tag(log,interval(0.001,0.1))"] if name == "default" else []
+    plan_sweep([f"+sweep/optuna={name}", *words, *rate])
+
+
+def test_corners_are_those_of_all_keys_and_those_of_one_key_besides():
+    space = SPACE | {"kind": spaces.Dimension(("a", "b", "c")), "n": spaces.Dimension((), 1, 6, step=2, integer=True)}
+    found = [tuple(corner.values()) for corner in corners.corners(space)]
+    assert found[:2] == [(0, 0, "a", 1), (1, 1, "c", 5)]
+    assert len(set(found)) == len(found)
+    changed = [{place for place in range(4) if one[place] != base[place]} for one in found for base in found[:2]]
+    assert all(min(len(changed[2 * number]), len(changed[2 * number + 1])) <= 1 for number in range(len(found)))
+    assert {(1, 0, "a", 1), (0, 0, "b", 1), (1, 1, "b", 5), (1, 1, "c", 1)} <= set(found)
+
+
+def test_a_large_space_is_tried_at_a_bounded_number_of_corners(monkeypatch):
+    tried = []
+    monkeypatch.setattr(compose, "config_of", tried.append)
+    corners.refuse({f"x{number}": spaces.Dimension((), 0, 10**9, integer=True) for number in range(99)}, ["z=1"])
+    assert len(tried) == corners.MOST
+    assert tried[0] == [*(f"x{number}=0" for number in range(99)), "z=1"]
+    monkeypatch.setattr(corners, "SECONDS", 0)
+    corners.refuse(SPACE, [])
+    assert len(tried) == corners.MOST + 1
+
+
+def test_a_search_that_was_begun_is_continued_whatever_its_corners_are(tmp_path, monkeypatch):
+    compose.register()
+    words = [*AUGMENT, "train.epochs=3", "sweep.resume=true", f"hydra.sweep.dir={tmp_path}"]
+    with pytest.raises(ConfigError, match="The search would try"):
+        plan_sweep(words)
+    (tmp_path / SWEEP).write_text("{}")
+    plan_sweep(words)
+
+
+def test_what_a_sweep_varies_is_planned_with_it_also_where_it_is_a_launch(tmp_path):
+    compose.register()
+    one, planned, *_ = plan_sweep(["launch.nproc_per_node=1,2", "name=x"])
+    other, *_ = plan_sweep(["name=x", "launch.nproc_per_node=2,4"])
+    assert planned.varied == ["launch.nproc_per_node"]
+    assert one != other
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra: {sweeper: {params: {launch.nproc_per_node: '1,2'}}}\n"
+    (tmp_path / "experiment" / "scaling.yaml").write_text(text)
+    _, planned, *_ = plan_sweep([f"hydra.searchpath=[file://{tmp_path}]", "experiment=scaling"])
+    assert planned.varied == ["launch.nproc_per_node"]
 
 
 def test_a_pruner_may_compare_runs_with_other_batches_where_epochs_are_counted():

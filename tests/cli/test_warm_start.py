@@ -56,8 +56,9 @@ def earlier(tmp_path, composed):
             journal.metrics(5, 1, {"val/student/top1": 0.5})
             journal.append("ended", status="FAILED" if value is None else "FINISHED", reason="", exit_code=0)
             if value is not None:
+                monitor = store.read(job / CONFIG).train.monitor
                 content = {
-                    "final": {"top1": value}, "test": {}, "monitor": "val/student/top1", "best": value, "seconds": 1.0,
+                    "final": {"top1": value}, "test": {}, "monitor": monitor, "best": value, "seconds": 1.0,
                     "progress": {"step": 1, "best_step": 1},
                 }  # fmt: skip
                 (job / RESULT).write_text(json.dumps(content))
@@ -66,6 +67,7 @@ def earlier(tmp_path, composed):
     return make
 
 
+MANY = ["data=files", "data.train=a.csv", "data.labels=many", "data.label_columns=[a,b]", "loss=bce"]
 GOOD = ["optimizer.lr=0.01", "loss=label_smoothing", "train.epochs=4", "++optimizer.lr_scale={backbone.*:0.5}"]
 
 
@@ -97,6 +99,18 @@ def test_a_run_is_a_trial_with_its_values_of_the_space(earlier, composed):
 def test_runs_on_other_images_are_left_out(earlier, composed, ours, theirs, reason):
     found = warm_start.trials(earlier(([*GOOD, *theirs], 0.75)), composed(*ours), cfg.Optuna(), SPACE)
     assert list(found.left_out) == ([reason] if reason else [])
+
+
+def test_runs_on_images_with_many_labels_compare_by_the_metric_that_these_monitor(earlier, composed):
+    folder = earlier(([*GOOD[:1], *MANY], 0.75))
+    space = {"optimizer.lr": SPACE["optimizer.lr"]}
+    found = warm_start.trials(folder, composed(*MANY), cfg.Optuna(), space)
+    assert [trial.value for trial in found.trials] == [0.75], found.left_out
+
+
+@pytest.mark.parametrize("words", [[], ["train.monitor=val/loss", "train.goal=min"], MANY, [*MANY, "train.topk=3"]])
+def test_a_composition_whose_other_parts_are_unknown_has_the_monitor_of_its_runs(composed, words):
+    assert store.train_of(composed(*words)) == store.from_composition(composed(*words)).train
 
 
 def test_other_keys_in_which_earlier_runs_differ_are_named(earlier, composed, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from runner import config as cfg
 from runner import runs
 from runner.cli import end_of_sweep
 from runner.report import costs, page, repeats, subject, verdict
+from runner.runs.journal import SWEEP
 from runner.runs.result import Result
 
 
@@ -82,6 +84,27 @@ def test_a_front_leaves_out_runs_without_its_costs_and_names_them(tmp_path):
         "Pareto   without size_mb or macs, and left out: 0",
     ]
     assert of([(0.9, None), (0.8, None)]) == ["Pareto   without size_mb or macs, and left out: 0, 1"]
+
+
+def test_a_run_that_was_resumed_is_of_the_configuration_of_the_others(tmp_path):
+    found = [run(tmp_path, seed, 0.9, ["loss=focal", "optimizer.lr=1"], seed) for seed in (1, 2)]
+    resumed = run(tmp_path, 3, 0.8, ["optimizer.lr=1", "loss=focal", "checkpoint.resume=auto"], 3)
+    other = run(tmp_path, 4, 0.7, ["loss=focal", "optimizer.lr=1", "checkpoint.resume=outputs/a"], 1)
+    one, from_another = repeats.of(subject.labelled([*found, resumed, other]))
+    assert [each.label for each in one.runs] == ["1", "2", "3"]
+    assert from_another.own == ["checkpoint.resume=outputs/a"]
+    assert resumed.command == "python -m runner optimizer.lr=1 loss=focal train.seed=3"
+    assert "checkpoint.resume=outputs/a" in other.command
+
+
+def test_launches_are_told_apart_where_the_sweep_varies_them_and_only_there(tmp_path):
+    words = ["launch.nproc_per_node=1", "launch.nproc_per_node=2"]
+    found = [run(tmp_path, number, 0.9, [word, "launch.timeout_s=60"]) for number, word in enumerate(words)]
+    assert [one.own for one in subject.labelled(found)] == [[], []]
+    planned = {"id": "x", "overrides": [], "shared": [], "varied": ["launch.nproc_per_node"]}
+    (tmp_path / SWEEP).write_text(json.dumps(planned))
+    assert [one.own for one in subject.labelled(found)] == [[word] for word in words]
+    assert found[1].command == "python -m runner launch.nproc_per_node=2 train.seed=0"
 
 
 def test_folds_are_paired_as_seeds_are(tmp_path):

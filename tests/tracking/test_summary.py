@@ -36,7 +36,7 @@ def here(tmp_path, monkeypatch):
 def a_sweep(folder, swept="x=1,2"):
     """The folder of a sweep that has begun."""
     folder.mkdir(parents=True)
-    planned = sweeps.Sweep(sweeps.new_id([swept]), ["name=tried", swept], ["name=tried"])
+    planned = sweeps.Sweep(sweeps.new_id([swept], []), ["name=tried", swept], ["name=tried"])
     journal.files.write_json(folder / journal.SWEEP, planned.__dict__)
     return folder
 

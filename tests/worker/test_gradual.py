@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from runner import models
+from runner.checkpoints.state import About
 from runner.compression import pruning, shapes, statistics
 from runner.compression.plan import PruningPlan
+from runner.compression.slim import parameters
 from runner.errors import ConfigError
 from runner.runs import protocol
+from runner.runs.journal import Journal, events
 from runner.training import pruning as following
 from runner.training import seeding
 from runner.training.loop import fit, train_step
@@ -20,6 +24,7 @@ from runner.training.state import Ending
 from runner.worker import experiment
 from runner.worker.compress import STATISTICS_BATCHES, calibration_images, evidence
 from runner.worker.gradual import Gradual
+from runner.worker.observers import Recorder
 from tests.checkpoints.test_resume import Keeping
 
 #: 4 batches an epoch.
@@ -100,6 +105,20 @@ def test_weights_before_the_last_cut_are_never_the_best(tmp_path, config_of):
     assert run.training.progress.best_step > 8
     assert run.plan["student"]["macs"] == (macs, run.costs["student"]["macs"])
     assert run.costs["student"]["macs"] < 0.7 * macs
+
+
+def test_the_tag_of_the_parameters_counts_those_that_are_left_behind_each_cut(tmp_path, config_of):
+    run = experiment.build(config_of(*RUN, *STAGES))
+    display, stop = SimpleNamespace(note=lambda text: None), SimpleNamespace(received=0)
+    about = About(data="", splits={}, classes=[], plan={}, config="")
+    recorder = Recorder(tmp_path, run, Journal(tmp_path), display, stop, protocol.Heartbeat(), None, about, 0.0)
+    counts = [int(run.parameters)]
+    for _ in range(2):
+        recorder.noted(run.training.pruner.cut(run.training))
+        counts.append(parameters(run.training.networks["student"]))
+    assert counts[0] > counts[1] > counts[2]
+    tags = [event["values"] for event, _ in events(tmp_path, kinds=("tags",))]
+    assert tags == [{"parameters": str(count)} for count in counts[1:]]
 
 
 def test_what_a_cut_reports_is_said_of_its_network(config_of, monkeypatch):
