@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from paddle import Tensor
@@ -59,7 +60,7 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
     """Fake-quantize a network before training; refuse now what cannot be quantized after training."""
     network = stage.networks[name]
     trained = config.checkpoint.init_from is not None or cfg.model_of(config, name).weights is not None
-    images = calibration_images(stage.loaders, settings.calibration_batches)
+    images = TrainingImages(stage.loaders)
 
     def report(text: str) -> None:
         stage.notes.append(f"{name}: {text}")
@@ -103,6 +104,19 @@ def evidence(config: cfg.Config, stage: Stage, name: str) -> compression.pruning
     )
 
 
+@dataclass(frozen=True)
+class TrainingImages:
+    """Training images without augmentation, in the order of the first epoch: float32 [n, C, H, W] a batch.
+
+    Every iteration begins anew.
+    """
+
+    loaders: data.Loaders
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (batch.images for batch in self.loaders.unchanged())
+
+
 def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
-    """Training images without augmentation, in the order of the first epoch: float32 [n, C, H, W] a batch."""
-    return (batch.images for batch in itertools.islice(loaders.unchanged(), batches))
+    """The first batches of them."""
+    return itertools.islice(TrainingImages(loaders), batches)
