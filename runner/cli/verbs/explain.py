@@ -140,6 +140,7 @@ def _of_run(options: argparse.Namespace, directory: Path, config: cfg.Config) ->
     from ...report.explain_page import Content
     from ...training import gradcam
     from ...worker import explained, finished
+    from ...worker.mistakes import KEPT
 
     tested = finished.on_test_images(directory, config, options.network, options.weights)
     notes, shown = tested.stage.notes, []
@@ -153,8 +154,11 @@ def _of_run(options: argparse.Namespace, directory: Path, config: cfg.Config) ->
         # The effect of compression needs no map.
         notes, place = [*notes, str(error)], None
     is_the_runs = options.network == "student" and options.weights == "final" and {*options.overrides} <= {TRUST}
-    if place and is_the_runs and (directory / MISTAKES).is_file():
-        explanations.write(directory / EXPLAINED, str(place), shown)
+    kept = shown[:KEPT]
+    # Reports show the maps of all mistakes that a run keeps, where training takes them.
+    is_whole = options.layer is None and len(kept) == min(KEPT, tested.predictions.wrong)
+    if place and is_the_runs and is_whole and (directory / MISTAKES).is_file():
+        explanations.write(directory / EXPLAINED, str(place), kept)
     split = f"split {tested.stage.loaders.measured_on} of {tested.stage.about.place}"
     about = f"{options.network} of {terminal.place(directory)} · {split}"
     wrong = tested.predictions.wrong, len(tested.predictions.labels)

@@ -52,7 +52,17 @@ def test_the_end_of_a_run_keeps_maps_that_its_report_shows(run, here):
         text = (run / page).read_text()
         assert text.count('class="overlaid"') == 2 * len(worst)
         assert not re.search(r'(?:src|href)="(?!data:)', text)
-    assert subject.read(run, "1", "run").explained.keys() == {one["index"] for one in worst}
+    assert subject.read(run, "1", "run").explained.by_image.keys() == {one["index"] for one in worst}
+    place = json.loads((run / "explained.json").read_text())["place"]
+    assert place.startswith("output of ")
+    assert f"(Grad-CAM at the {place})" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("words", [["--count", "1"], ["--layer", "conv2"]])
+def test_a_part_of_the_mistakes_or_another_layer_takes_no_map_out_of_later_reports(run, here, words):
+    kept = (run / "explained.json").read_bytes()
+    assert here("explain", str(run), *words, cwd=run.parent).returncode == 0
+    assert (run / "explained.json").read_bytes() == kept
 
 
 def test_pictures_are_explained_for_what_they_are_taken_for_and_for_a_class_that_is_asked_for(run, here):
