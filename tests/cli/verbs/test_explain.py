@@ -7,13 +7,11 @@ import io
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from runner.cli.verbs import explain
 from runner.report import subject
 from runner.worker import explained
 from tests.conftest import TINY, run_inline
@@ -161,13 +159,3 @@ def test_of_a_compressed_network_every_layer_is_compared(run, here):
     alone = here("explain", "small", "--limit", "20", cwd=folder)
     assert alone.returncode == 0, alone.stderr
     assert "not compared with the network before pruning" in alone.stdout
-
-
-def test_runs_that_began_with_each_other_are_not_followed_for_ever(config_of, monkeypatch, tmp_path):
-    """Such as after one of them was trained again."""
-    configs = {name: config_of(f"checkpoint.init_from={other}") for name, other in (("a", "b"), ("b", "a"))}
-    monkeypatch.setattr(explain, "find_run", lambda named, _: (tmp_path / named, configs[named]))
-    notes = []
-    assert explain._origin(SimpleNamespace(overrides=[]), configs["a"], [], notes) is None
-    [note] = notes
-    assert "checkpoint.init_from leads back to" in note
