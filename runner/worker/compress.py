@@ -29,6 +29,8 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     if settings.quantize:
         compression.slim.check_versions()
     compression.check_patterns([stage.networks[name] for name in stage.networks.trained], settings)
+    if settings.prune:
+        stage.notes += _fewer_images(settings.prune, stage)
     with Heartbeat().beating():
         for name in stage.networks.trained:
             if settings.prune:
@@ -36,6 +38,18 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
             if settings.quantize:
                 _quantize(config, stage, name, settings.quantize)
     return plan
+
+
+def _fewer_images(settings: cfg.Pruning, stage: Stage) -> list[str]:
+    """A note if there are fewer images to measure a layer's sensitivity to pruning on than it asks for."""
+    split, held_out = sample(stage.loaders, settings.sensitivity_images)
+    count = len(held_out.split)
+    if settings.allocation is not cfg.Allocation.sensitivity or count == settings.sensitivity_images:
+        return []
+    return [
+        f"the sensitivity to pruning is measured on all {count} images of the {split} split: "
+        f"compression.prune.sensitivity_images={settings.sensitivity_images} asks for more"
+    ]
 
 
 def _prune(config: cfg.Config, stage: Stage, name: str, settings: cfg.Pruning) -> dict[str, Any]:

@@ -24,6 +24,15 @@ def test_the_sensitivity_to_fewer_bits_is_measured_on_as_many_images_as_it_asks_
     assert "measured on all 16 training images" in note
 
 
+def test_the_sensitivity_to_pruning_says_if_it_has_fewer_images_than_it_asks_for(config_of):
+    words = ["compression=fpgm", "compression.prune.allocation=sensitivity", "compression.prune.sensitivity_images"]
+    few = experiment.build(config_of(*RUN[:5], *TINY, *words[:2], f"{words[2]}=4"))
+    assert not any("asks for more" in note for note in few.notes)
+    many = experiment.build(config_of(*RUN[:5], *TINY, *words[:2], f"{words[2]}=5"))
+    [note] = [note for note in many.notes if "asks for more" in note]
+    assert "measured on all 4 images of the val split" in note
+
+
 def test_training_images_begin_anew_every_time(config_of):
     images = TrainingImages(experiment.build(config_of(*RUN[:5], *TINY)).training.loaders)
     first, second = ([batch.numpy().tobytes() for batch in images] for _ in range(2))
