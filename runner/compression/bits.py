@@ -17,6 +17,8 @@ from . import patterns, ranges
 
 #: Bits that are tried.
 TRIED = (2, 3, 4, 5, 6, 7, 8)
+#: Images that are computed at once.
+TOGETHER = 64
 #: The key that gives layers their bits by name.
 BY_NAME = "compression.quantize.layer_bits"
 
@@ -46,11 +48,6 @@ def check(network: nn.Layer, settings: cfg.Quantization, names: list[str]) -> di
     return bits
 
 
-def images_needed(settings: cfg.Quantization) -> int:
-    """The number of images that `chosen` uses."""
-    return 0 if settings.average_weight_bits is None else settings.sensitivity_images
-
-
 def _sizes(network: nn.Layer, names: list[str]) -> dict[str, int]:
     layers = dict(network.named_sublayers())
     return {name: layers[name].weight.size for name in names}
@@ -66,8 +63,9 @@ def chosen(
     """Layer → bits of its weight; with `average_weight_bits` those that change the logits least under that budget.
 
     The harm is the mean squared change of the logits when one layer alone has fewer bits, assumed independent of the
-    other layers (Cai et al., ZeroQ, CVPR 2020). images: batches, each float32 [n, C, H, W]. The network does not
-    change. Errors: ConfigError if the layers named in `layer_bits` exceed the budget.
+    other layers (Cai et al., ZeroQ, CVPR 2020). images: batches, each float32 [n, C, H, W], of which the first
+    `sensitivity_images` images are used, all if there are fewer. The network does not change. Errors: ConfigError if
+    the layers named in `layer_bits` exceed the budget.
     """
     bits = check(network, settings, names)
     if settings.average_weight_bits is None:
@@ -75,7 +73,13 @@ def chosen(
     sizes = _sizes(network, names)
     free = [name for name in names if not patterns.matches(name, settings.layer_bits)]
     steps = [number for number in TRIED if number < settings.weight_bits] + [settings.weight_bits]
-    harm = _harm(network, settings, free, steps, images)
+    some = ranges.first(images, settings.sensitivity_images)
+    if (count := sum(map(len, some))) < settings.sensitivity_images:
+        report(
+            f"the sensitivity to fewer bits was measured on all {count} training images: "
+            f"compression.quantize.sensitivity_images={settings.sensitivity_images} asks for more"
+        )
+    harm = _harm(network, settings, free, steps, _whole(some))
     named = sum(sizes[name] * bits[name] for name in names if name not in free)
     bits |= allocate(sizes, harm, settings.average_weight_bits * sum(sizes.values()) - named)
     spent = sum(size * bits[name] for name, size in sizes.items())
@@ -114,15 +118,24 @@ def allocate(sizes: Mapping[str, int], harm: Mapping[str, Mapping[int, float]], 
     return bits
 
 
+def _whole(batches: Iterable[Tensor]) -> list[Tensor]:
+    """The same images in batches of at least `TOGETHER`, the last one excepted: small ones are slow."""
+    parts: list[list[Tensor]] = [[]]
+    for batch in batches:
+        if sum(map(len, parts[-1])) >= TOGETHER:
+            parts.append([])
+        parts[-1].append(batch)
+    return [paddle.concat(part) for part in parts]
+
+
 def _harm(
-    network: nn.Layer, settings: cfg.Quantization, names: list[str], steps: list[int], images: Iterable[Tensor]
+    network: nn.Layer, settings: cfg.Quantization, names: list[str], steps: list[int], batches: list[Tensor]
 ) -> dict[str, dict[int, float]]:
     """Layer → number of bits → mean squared change of the logits, made monotone: more bits never harm more."""
     layers, harm = dict(network.named_sublayers()), {}
-    some = paddle.concat(ranges.first(images, settings.sensitivity_images))
     with preserved(network), paddle.no_grad():
         network.eval()
-        expected = network(some)
+        expected = [network(batch) for batch in batches]
         for number, name in enumerate(names):
             weight = layers[name].weight
             before = weight.numpy()
@@ -131,13 +144,20 @@ def _harm(
             try:
                 for bits in steps:
                     weight.set_value(ranges.rounded(before, ranges.of_weight(before, axis, bits, settings), axis, bits))
-                    moved.append(float((network(some) - expected).astype("float32").square().mean()))
+                    moved.append(_change(network, batches, expected))
             finally:
                 weight.set_value(before)
             harm[name] = dict(zip(steps, np.maximum.accumulate(moved[::-1])[::-1].tolist(), strict=True))
             if number % 20 == 19:
                 terminal.say(f"sensitivity to fewer bits: {number + 1} of {len(names)} layers")
     return harm
+
+
+def _change(network: nn.Layer, batches: list[Tensor], expected: list[Tensor]) -> float:
+    """Mean squared difference between a network's logits and expected ones, over all images."""
+    differences = [network(batch) - logits for batch, logits in zip(batches, expected, strict=True)]
+    means = [float(one.astype("float32").square().mean()) for one in differences]
+    return float(np.average(means, weights=[len(batch) for batch in batches]))
 
 
 def _listed(bits: dict[str, int]) -> str:

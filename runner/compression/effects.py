@@ -23,6 +23,18 @@ Decide = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
+class Origin:
+    """The network that a pruned one was made from."""
+
+    name: str
+    """The run or file that it comes from."""
+    network: nn.Layer
+    """In floats."""
+    decide: Decide
+    """Its predictions: with many labels it may have other thresholds."""
+
+
+@dataclass
 class LayerEffect:
     """The effect of quantizing one layer."""
 
@@ -126,7 +138,7 @@ def of_integers(
 
 
 def of_pruning(
-    plan: dict[str, Any], network: nn.Layer, floats: Floats | None, origin: tuple[str, nn.Layer] | None,
+    plan: dict[str, Any], network: nn.Layer, floats: Floats | None, origin: Origin | None,
     batches: Sequence[Tensor], decide: Decide, labels: np.ndarray,
 ) -> Pruned:  # fmt: skip
     """The effect of a plan, `plan.PruningPlan` as JSON; compared with the unpruned network, if that exists.
@@ -137,19 +149,20 @@ def of_pruning(
     channels = {name: (int(before), int(after)) for name, (before, after) in plan["channels"].items()}
     pruned = Pruned(channels, tuple(plan["macs"]), tuple(plan["params"]))
     if origin and floats:
-        with preserved(network), preserved(origin[1]), paddle.no_grad():
-            network.eval(), origin[1].eval()
-            with _means(origin[1], channels) as means_before:
-                before = _logits(origin[1], batches)
+        with preserved(network), preserved(origin.network), paddle.no_grad():
+            network.eval(), origin.network.eval()
+            with _means(origin.network, channels) as means_before:
+                before = _logits(origin.network, batches)
             with floats.within(floats.layers), _means(network, channels) as means:
                 after = _logits(network, batches)
         both = [name for name in channels if name in means and name in means_before]
         pruned.similarity = {
             name: similarity(np.concatenate(means_before[name]), np.concatenate(means[name])) for name in both
         }
-        pruned.origin, pruned.noise = origin[0], snr.decibels(*snr.powers(before, after))
-        pruned.changed = changed(decide(after), decide(before))
-        pruned.right = len(labels) - changed(decide(before), labels), len(labels) - changed(decide(after), labels)
+        pruned.origin, pruned.noise = origin.name, snr.decibels(*snr.powers(before, after))
+        decided = origin.decide(before), decide(after)
+        pruned.changed = changed(*decided)
+        pruned.right = len(labels) - changed(decided[0], labels), len(labels) - changed(decided[1], labels)
     return pruned
 
 

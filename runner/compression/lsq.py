@@ -23,19 +23,19 @@ def quantize_and_calibrate(
 ) -> None:
     """Fake-quantize every chosen layer, in place; ranges start at the least mean squared error.
 
-    images: batches, each float32 [n, C, H, W]. (The paper starts the step at 2·E|v| / √Q, which only suits few bits:
-    with 8 it is three times too wide.) Without `trained` weights activations are normalised by each batch, as training
-    will: with running averages that start at 0 and 1 they would shrink with every layer, their ranges would clip nearly
-    everything, and the first gradients of ranges would be a billion times too large. Errors: ConfigError if
-    no layer can be quantized.
+    images: batches, each float32 [n, C, H, W], which can be iterated several times. (The paper starts the step at
+    2·E|v| / √Q, which only suits few bits: with 8 it is three times too wide.) Without `trained` weights activations
+    are normalised by each batch, as training will: with running averages that start at 0 and 1 they would shrink with
+    every layer, their ranges would clip nearly everything, and the first gradients of ranges would be a billion times
+    too large. Errors: ConfigError if no layer can be quantized.
     """
     names = ranges.quantizable(network, settings)
-    few, images = ranges.peek(images, max(1, weight_bits.images_needed(settings)))
-    bits = weight_bits.chosen(network, settings, names, few, report)
+    bits = weight_bits.chosen(network, settings, names, images, report)
+    batches = ranges.calibration(images, settings)
     measured = ranges.measure(
-        network, names, images, settings.activation_bits, cfg.Algorithm.mse, batch_statistics=not trained
+        network, names, batches, settings.activation_bits, cfg.Algorithm.mse, batch_statistics=not trained
     )
-    values = _values_of_an_image(network, names, few[0])
+    values = _values_of_an_image(network, names, ranges.first(images, 1)[0])
     qat.quantize(network, settings)
     qat.set_weights(network, settings, bits)
     for name, layer in slim.fake_quantized(network).items():

@@ -61,6 +61,8 @@ def begin(
     if settings.budget is cfg.Budget.latency:
         plan.latency = _latency(network, division, costs, evidence)
     limit = _limit(settings, plan, 1.0)
+    if costs.are_within(settings.budget, limit, division.whole):
+        _refuse_nothing(network, settings, bool(groups))
     if (least := costs.of(settings.budget, division.least())) > limit:
         whole = _before(settings, plan)
         raise ConfigError(
@@ -280,7 +282,10 @@ def _is_wanted(layer: str, filters: dict[str, int], settings: cfg.Pruning, free:
 
 def _refuse_nothing(network: nn.Layer, settings: cfg.Pruning, can_be_pruned: bool) -> None:
     filters = shapes.channels(network)
-    remedy = f"Raise compression.prune.ratio (it is {settings.ratio}), or skip fewer layers."
+    remedy = (
+        f"Raise compression.prune.ratio (it is {settings.ratio}), lower compression.prune.channel_multiple (it is "
+        f"{settings.channel_multiple}), or skip fewer layers."
+    )
     if not filters:
         remedy = "Only convolutions are pruned. Use compression=none or qat."
     elif not can_be_pruned and not settings.skip:

@@ -9,7 +9,7 @@ from paddle import Tensor, nn
 from .. import config as cfg
 from . import adaround, bias_correction, bits, qat, ranges, slim
 
-#: Calibration images on which single layers are compared with those of the float network.
+#: Training images on which single layers are compared with those of the float network.
 COMPARED_IMAGES = 256
 
 
@@ -23,12 +23,12 @@ def quantize_and_calibrate(
 ) -> None:
     """Fake-quantize every chosen layer, in place, with ranges calibrated on some images.
 
-    images: batches, each float32 [n, C, H, W]. `reference` is a float copy of the network, which AdaRound and bias
-    correction compare with; layers must then compute in [N, C, H, W]. Errors: ConfigError if no layer can be quantized.
+    images: batches, each float32 [n, C, H, W], which can be iterated several times. `reference` is a float copy of the
+    network, which AdaRound and bias correction compare with; layers must then compute in [N, C, H, W]. Errors:
+    ConfigError if no layer can be quantized.
     """
-    names, compares = ranges.quantizable(network, settings), settings.compares
-    few, batches = ranges.peek(images, max(COMPARED_IMAGES * compares, bits.images_needed(settings)))
-    weight_bits = bits.chosen(network, settings, names, few, report)
+    names, batches = ranges.quantizable(network, settings), ranges.calibration(images, settings)
+    weight_bits = bits.chosen(network, settings, names, images, report)
     measured = ranges.measure(
         network, names, batches, settings.activation_bits, settings.algorithm, settings.percentile
     )
@@ -36,7 +36,7 @@ def quantize_and_calibrate(
     qat.set_weights(network, settings, weight_bits)
     for name, layer in slim.fake_quantized(network).items():
         slim.set_range(layer, measured[name])
-    some = ranges.first(few, COMPARED_IMAGES)
+    some = ranges.first(images, COMPARED_IMAGES) if settings.compares else []
     if settings.adaround.enabled:
         assert reference is not None
         adaround.round_weights(network, reference, settings.adaround, some, seed, report)

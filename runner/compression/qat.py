@@ -81,13 +81,13 @@ def quantize_and_calibrate(
 ) -> None:
     """`quantize`, with ranges and α initialized from the activations of the initial weights on some images.
 
-    images: batches, each float32 [n, 3, S, S]. Otherwise an evaluation before the first step would clip everything.
-    Activations of untrained weights say nothing about later ones, so without `trained` α starts large.
+    images: batches, each float32 [n, 3, S, S], which can be iterated several times. Otherwise an evaluation before the
+    first step would clip everything. Activations of untrained weights say nothing about later ones, so without
+    `trained` α starts large.
     """
     names = ranges.quantizable(network, settings)
-    few, images = ranges.peek(images, weight_bits.images_needed(settings))
-    bits = weight_bits.chosen(network, settings, names, few, report)
-    measured = ranges.measure(network, names, images, settings.activation_bits)
+    bits = weight_bits.chosen(network, settings, names, images, report)
+    measured = ranges.measure(network, names, ranges.calibration(images, settings), settings.activation_bits)
     quantize(network, settings)
     set_weights(network, settings, bits)
     for name, layer in slim.fake_quantized(network).items():

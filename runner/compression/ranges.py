@@ -92,12 +92,9 @@ def first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
     return some
 
 
-def peek(batches: Iterable[Tensor], count: int) -> tuple[list[Tensor], Iterator[Tensor]]:
-    """The first batches, with up to `count` images, and an iterator of all: few are held at once."""
-    left, some = iter(batches), list[Tensor]()
-    while sum(map(len, some)) < count and (batch := next(left, None)) is not None:
-        some.append(batch)
-    return some, itertools.chain(some, left)
+def calibration(images: Iterable[Tensor], settings: cfg.Quantization) -> Iterator[Tensor]:
+    """The batches that ranges of activations are measured on."""
+    return itertools.islice(images, settings.calibration_batches)
 
 
 def channel_axis(layer: nn.Layer, settings: cfg.Quantization) -> int | None:

@@ -75,6 +75,7 @@ from .distillation import (
     Reduction,
     Rkd,
     RkdFeatures,
+    choosing,
 )
 from .losses import (
     Asl,

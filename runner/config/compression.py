@@ -173,7 +173,7 @@ class AdaRound:
     """Rounding each weight up or down as suits the layer's output, not to nearest (Nagel et al., ICML 2020)."""
 
     enabled: bool = False
-    """Whether to optimize the rounding, layer by layer, on the calibration images."""
+    """Whether to optimize the rounding, layer by layer, on 256 training images."""
     iterations: int = bounded(300, min=1)
     """Iterations of Adam for each layer."""
     lr: float = bounded(0.01, above=0)
@@ -181,7 +181,7 @@ class AdaRound:
     regularization: float = bounded(0.01, min=0)
     """Weight λ of the term that pushes each rounding to 0 or 1."""
     rows: int = bounded(4096, min=32)
-    """Output positions, drawn from all calibration images, that a layer is fitted to."""
+    """Output positions, drawn from all of these images, that a layer is fitted to."""
 
 
 @dataclass

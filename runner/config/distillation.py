@@ -224,6 +224,12 @@ class CustomFeatureLoss(FeatureLoss):
     """Further arguments of the callable."""
 
 
+def choosing(key: str, choice: str) -> str:
+    """The override that makes the term of a key (`mimic`, `also.features.NAME`, …) another choice."""
+    first, _, rest = key.partition(".")
+    return f"+{rest.partition('.')[0]}@{key}={choice}" if first == "also" else f"{key}={choice}"
+
+
 @dataclass
 class Also:
     """Further terms in addition to `mimic` and `features`, logged under names of your choice."""

@@ -144,7 +144,7 @@ def _context(runs: Sequence[Run], title: str, command: str, engine: str) -> dict
         "quantization": best.quantization if best else None,
         "noisy": NOISY,
         "mistakes": best.mistakes if best else {},
-        "explained": best.explained if best else {},
+        "explained": best.explained if best else None,
         "failed": [run for run in runs if not run.finished and run.state.status != "RUNNING"],
         "evaluation": terminal.command("eval", best.place) if best else "",
         "bench": terminal.command("bench", *(run.place for run in order)),

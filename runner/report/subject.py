@@ -158,9 +158,11 @@ class Run:
         return None if self.state.status == "DAMAGED" else quantization.read(self.directory / EXPORT)
 
     @property
-    def explained(self) -> dict[int, list[explanations.Map]]:
-        """Grad-CAM maps of the worst mistakes, by the number of the image; empty without any."""
-        return {} if self.state.status == "DAMAGED" else explanations.read(self.directory / journal.EXPLAINED)
+    def explained(self) -> explanations.Explanations:
+        """Grad-CAM maps of the worst mistakes; without images if there are none."""
+        if self.state.status == "DAMAGED":
+            return explanations.Explanations("", [])
+        return explanations.read(self.directory / journal.EXPLAINED)
 
     @property
     def varied(self) -> tuple[str, ...]:

@@ -58,6 +58,11 @@ class Explanations:
     """Where in the network the maps were taken."""
     images: list[Explained]
 
+    @property
+    def by_image(self) -> dict[int, list[Map]]:
+        """Index of an image → its maps."""
+        return {one.index: one.maps for one in self.images}
+
 
 def write(path: Path, place: str, explanations: Iterable[Explanation]) -> None:
     """Store the maps of a run's worst mistakes, for reports. Errors: OSError."""
@@ -65,9 +70,9 @@ def write(path: Path, place: str, explanations: Iterable[Explanation]) -> None:
     files.write_text(path, files.to_json(dataclasses.asdict(Explanations(place, images))))
 
 
-def read(path: Path) -> dict[int, list[Map]]:
-    """Image → its maps; empty if a run has none. Errors: Damaged."""
+def read(path: Path) -> Explanations:
+    """The maps of a run; without images if it has none. Errors: Damaged."""
     content: Explanations = stored.read_json(path, Explanations) or Explanations("", [])
     if not all(BASE64.fullmatch(each.png) for one in content.images for each in one.maps):
         raise Damaged(f"{path} is damaged: an image in it is not base64. {stored.REMEDY}")
-    return {one.index: one.maps for one in content.images}
+    return content

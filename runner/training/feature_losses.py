@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import paddle
@@ -27,7 +28,7 @@ def build(config: cfg.FeatureLoss, key: str = "features") -> FeatureLoss:
     """The feature loss that the config chooses below this key, without its weight."""
     match config:
         case cfg.AttentionTransfer():
-            return attention_transfer
+            return functools.partial(attention_transfer, key=key)
         case cfg.Hint():
             return hint
         case cfg.RkdFeatures(distance=distance, angle=angle):
@@ -38,22 +39,21 @@ def build(config: cfg.FeatureLoss, key: str = "features") -> FeatureLoss:
     raise AssertionError(config)
 
 
-def attention_transfer(features: Features, peer: Features) -> Tensor:
+def attention_transfer(features: Features, peer: Features, key: str = "features") -> Tensor:
     """Attention transfer (Zagoruyko & Komodakis, Paying More Attention to Attention, ICLR 2017).
 
     The attention of maps is their sum of squares over channels, [N, H·W], divided by its L2 norm for each image. The
     loss is the mean squared difference of two attentions, summed over the pairs of layers; a scalar. Channels may
-    differ; attentions of different sizes are averaged down to the smaller height and width. Errors: ConfigError for a
-    pair that comes down to one pixel.
+    differ; attentions of different sizes are averaged down to the smaller height and width. Errors: ConfigError, which
+    names the config's `key`, for a pair that comes down to one pixel.
     """
     terms = []
     for (layer, own), (peer_layer, other) in zip(features.items(), peer.items(), strict=True):
         size = [min(sides) for sides in zip(own.shape[2:], other.shape[2:], strict=True)]
         if size == [1, 1]:
             raise ConfigError(
-                f"features=attention_transfer: '{layer}' and the peer's '{peer_layer}' have one pixel in common, so "
-                "every attention map would be the same. Name earlier layers in features.layers, or raise "
-                "data.image_size."
+                f"{key}=attention_transfer: '{layer}' and the peer's '{peer_layer}' have one pixel in common, so every "
+                f"attention map would be the same. Name earlier layers in {key}.layers, or raise data.image_size."
             )
         terms.append((_attention(own, size) - _attention(other, size)).square().mean())
     return paddle.add_n(terms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from paddle import Tensor
@@ -28,6 +29,8 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
     if settings.quantize:
         compression.slim.check_versions()
     compression.check_patterns([stage.networks[name] for name in stage.networks.trained], settings)
+    if settings.prune:
+        stage.notes += _fewer_images(settings.prune, stage)
     with Heartbeat().beating():
         for name in stage.networks.trained:
             if settings.prune:
@@ -35,6 +38,18 @@ def compress(config: cfg.Config, stage: Stage) -> dict[str, Any]:
             if settings.quantize:
                 _quantize(config, stage, name, settings.quantize)
     return plan
+
+
+def _fewer_images(settings: cfg.Pruning, stage: Stage) -> list[str]:
+    """A note if there are fewer images to measure a layer's sensitivity to pruning on than it asks for."""
+    split, held_out = sample(stage.loaders, settings.sensitivity_images)
+    count = len(held_out.split)
+    if settings.allocation is not cfg.Allocation.sensitivity or count == settings.sensitivity_images:
+        return []
+    return [
+        f"the sensitivity to pruning is measured on all {count} images of the {split} split: "
+        f"compression.prune.sensitivity_images={settings.sensitivity_images} asks for more"
+    ]
 
 
 def _prune(config: cfg.Config, stage: Stage, name: str, settings: cfg.Pruning) -> dict[str, Any]:
@@ -59,7 +74,7 @@ def _quantize(config: cfg.Config, stage: Stage, name: str, settings: cfg.Quantiz
     """Fake-quantize a network before training; refuse now what cannot be quantized after training."""
     network = stage.networks[name]
     trained = config.checkpoint.init_from is not None or cfg.model_of(config, name).weights is not None
-    images = calibration_images(stage.loaders, settings.calibration_batches)
+    images = TrainingImages(stage.loaders)
 
     def report(text: str) -> None:
         stage.notes.append(f"{name}: {text}")
@@ -103,6 +118,19 @@ def evidence(config: cfg.Config, stage: Stage, name: str) -> compression.pruning
     )
 
 
+@dataclass(frozen=True)
+class TrainingImages:
+    """Training images without augmentation, in the order of the first epoch: float32 [n, C, H, W] a batch.
+
+    Every iteration begins anew.
+    """
+
+    loaders: data.Loaders
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (batch.images for batch in self.loaders.unchanged())
+
+
 def calibration_images(loaders: data.Loaders, batches: int) -> Iterator[Tensor]:
-    """Training images without augmentation, in the order of the first epoch: float32 [n, C, H, W] a batch."""
-    return (batch.images for batch in itertools.islice(loaders.unchanged(), batches))
+    """The first batches of them."""
+    return itertools.islice(TrainingImages(loaders), batches)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from paddle import Tensor, nn
+from paddle import Tensor
 
 from .. import config as cfg
+from ..checkpoints import weights
 from ..compression import effects, slim
-from ..compression.effects import Effects
+from ..compression.effects import Effects, Origin
 from ..compression.floats import Floats
 from ..deploy import noise, quantization
 from ..deploy.manifest import EXPORT
-from ..deploy.predict import probabilities
 from ..deploy.quantization import QuantizedLayer
+from ..errors import UserError
 from ..kernels.layers import stock
-from . import finished
+from . import finished, unpruned
 from .finished import Classifier
 from .stage import Stage, sample
 
@@ -30,27 +30,21 @@ NOISE_IMAGES = 64
 
 def measure(
     directory: Path, config: cfg.Config, name: str, pointer: str, stage: Stage, classifier: Classifier,
-    plan: dict[str, Any], origin: tuple[str, nn.Layer] | None, images: int, tell: Callable[[int, int], None],
+    images: int, tell: Callable[[int, int], None],
 ) -> Effects | None:  # fmt: skip
     """The effects on a network that was quantized or pruned; None for any other.
 
-    `name`: the network's name; `pointer`: its weights, `final`, `best` or `last`; `plan`: what was pruned from it, if
-    anything; `origin`: the network that it was pruned from, and its name; `images`: how many images to use, of the
-    validation split or, without one, of the training split.
+    `name`: the network's name; `pointer`: its weights, `final`, `best` or `last`; `images`: how many images to use, of
+    the validation split or, without one, of the training split. A pruned network is compared with what it was pruned
+    from, if that still exists.
     """
-    network = classifier.network
+    network, plan = classifier.network, weights.read(directory, pointer).plan.get(name) or {}
     if not slim.fake_quantized(network) and not plan:
         return None
     split, loader = sample(stage.loaders, min(images, MOST_BYTES // (4 * int(np.prod(config.data.input_shape)))))
     batches = [batch.images for batch in loader]
     labels = np.asarray(loader.split.labels)
-
-    def decide(logits: np.ndarray) -> np.ndarray:
-        if classifier.thresholds is None:
-            return logits.argmax(axis=1)
-        return (probabilities(logits, many=True) >= classifier.thresholds).astype(np.uint8)
-
-    measured = Effects(len(labels), split)
+    decide, measured = finished.decisions(classifier.thresholds), Effects(len(labels), split)
     floats = _floats(directory, config, name, pointer, classifier, batches[0])
     if floats is None:
         measured.notes.append(
@@ -64,9 +58,19 @@ def measure(
             if described := by_layer.get(layer.name):
                 layer.own_noise, layer.noise = described.output_snr_db, described.accumulated_snr_db
     if plan:
+        origin = _origin(config, name, classifier.classes, measured.notes)
         with stock():
             measured.pruned = effects.of_pruning(plan, network, floats, origin, batches, decide, labels)
     return measured
+
+
+def _origin(config: cfg.Config, name: str, classes: list[str], notes: list[str]) -> Origin | None:
+    """The network before pruning; None without one, and with a note if it cannot be compared with."""
+    try:
+        return unpruned.find(config, name, classes, notes)
+    except UserError as error:
+        notes.append(f"not compared with the network before pruning: {error}")
+        return None
 
 
 def _floats(

@@ -24,7 +24,7 @@ from ..training.evaluation import evaluate
 from ..training.state import Ending, Training
 from ..training.thresholds import USUAL
 from . import calibration, details
-from .compress import calibration_images
+from .compress import TrainingImages
 from .details import Tested
 from .experiment import Experiment
 from .finished import float_network
@@ -116,7 +116,7 @@ def _quantize(
     """Post-training quantization of the best weights: afterwards the networks are the quantized ones."""
     networks, loaders, classes = run.training.networks, run.training.loaders, len(run.training.loaders.classes)
     for name in networks.trained:
-        images = calibration_images(loaders, settings.calibration_batches)
+        images = TrainingImages(loaders)
         reference = float_network(run.config, name, chosen, classes) if settings.compares else None
         report = functools.partial(_tell_of, journal, name)
         with stock() if settings.compares else contextlib.nullcontext():

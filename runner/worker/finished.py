@@ -13,6 +13,7 @@ from paddle import nn
 from .. import config as cfg
 from .. import data, device, models, terminal
 from ..checkpoints import reading, state, weights
+from ..compression.effects import Decide
 from ..config import store
 from ..data import Normalize, Preparation, Split, identity, preparation
 from ..deploy.picture_forms import Picture, prepared
@@ -144,7 +145,7 @@ def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classe
     random_state = seeding.state()
     networks = models.Networks({name: models.build(cfg.model_of(config, name), classes, config.data.channels)})
     seeding.restore(random_state)
-    plain = chosen.without_quantization()
+    plain, _ = weights.translated(chosen.without_quantization(), networks, {name: cfg.model_of(config, name)})
     weights.restructure(networks, (name,), plain, config.compression)
     weights.initialize(networks, (name,), plain, strict=True)
     networks[name].eval()
@@ -239,9 +240,7 @@ def _classifier(
 ) -> Classifier:  # fmt: skip
     """A network with its weights, temperature and, multi-label, thresholds."""
     networks[name].eval()
-    thresholds = None
-    if config.data.many:
-        thresholds = np.array(chosen.get(name, [USUAL] * len(classes)), dtype=np.float32)
+    thresholds = thresholds_of(chosen, name, len(classes)) if config.data.many else None
     result = results.read(directory / RESULT)
     # A run that has not finished has no calibration yet.
     calibration = (result.calibrations.get(name) if result else None) or Calibration()
@@ -249,3 +248,19 @@ def _classifier(
         networks[name], classes, Normalize(config.data), preparation(config.data), thresholds,
         calibration.temperature, calibration.unknown_below,
     )  # fmt: skip
+
+
+def thresholds_of(chosen: dict[str, list[float]], name: str, classes: int) -> np.ndarray:
+    """Multi-label: a network's probabilities from which each label is predicted, float32 [classes]."""
+    return np.array(chosen.get(name, [USUAL] * classes), dtype=np.float32)
+
+
+def decisions(thresholds: np.ndarray | None) -> Decide:
+    """Logits to predictions, with thresholds float32 [K] if multi-label."""
+
+    def decide(logits: np.ndarray) -> np.ndarray:
+        if thresholds is None:
+            return logits.argmax(axis=1)
+        return (probabilities(logits, many=True) >= thresholds).astype(np.uint8)
+
+    return decide

@@ -96,7 +96,7 @@ def build(
     if own_classes and own_classes != classes:
         order = paddle.to_tensor([own_classes.index(one) for one in classes], "int64")
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
-    _adapt_input(called, network, config.data, seen, notes)
+    adapt_input(called, network, config.data, seen, notes)
     usual = preprocessing.of_published(next(iter(tables), None))
     notes += _preprocessing_notes(called, key, own_weights, usual, seen, config.data)
     return Teacher(network, own_classes is not None)
@@ -223,7 +223,7 @@ def _seen(settings: cfg.Teacher, key: str, own_weights: weights.Weights, data: c
     return replace(data, **{name: value for name, value in overridden.items() if value is not None})
 
 
-def _adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.Data, notes: list[str]) -> None:
+def adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.Data, notes: list[str]) -> None:
     """Have a network convert its input from the images of `source` to those of `target`, which it was trained on."""
     matrix, shift = conversion(source, target)
     is_same = source.channels == target.channels and np.allclose(matrix, np.eye(source.channels)) and not shift.any()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from paddle import nn
 
 from runner import config as cfg
-from runner.compression import bits, ptq, qat, ranges, slim
+from runner.compression import adaround, bias_correction, bits, ptq, qat, ranges, slim
 from runner.errors import ConfigError
 from tests.conftest import composed
 
@@ -67,6 +67,33 @@ def test_what_harms_least_gives_most():
     assert said[-1].startswith("weight bits: ")
     for value, kept in zip(layers.parameters(), before, strict=True):
         np.testing.assert_array_equal(value.numpy(), kept)
+
+
+def test_the_analysis_sees_its_images_whatever_the_ranges_are_measured_on():
+    layers, seen, said = network(), [], []
+    layers.register_forward_pre_hook(lambda _layer, inputs: seen.append(len(inputs[0])))
+    batches = [batch for _ in range(5) for batch in images()[0].split(4)]
+    own = settings(average_weight_bits=4.0, sensitivity_images=70, calibration_batches=1)
+    qat.quantize_and_calibrate(layers, own, batches, trained=True, report=said.append)
+    assert seen[:2] == [64, 6]
+    assert seen[-1] == 4
+    assert "training images" not in " ".join(said)
+
+
+def test_a_training_set_with_fewer_images_than_the_analysis_asks_for_is_said():
+    said = []
+    own = settings(average_weight_bits=4.0, sensitivity_images=2000)
+    bits.chosen(network(), own, ["1", "2", "3"], images(), said.append)
+    assert "measured on all 16 training images: compression.quantize.sensitivity_images=2000 asks for more" in said[0]
+
+
+def test_the_change_of_the_logits_is_the_mean_over_all_images_in_however_many_passes():
+    layers, [together] = network(), images()
+    expected = np.square((layers(together) * 1.5 - layers(together)).numpy()).mean()
+    for size in (1, 5, 16):
+        batches = together.split([size] * (16 // size) + [16 % size] * (16 % size > 0))
+        changed = bits._change(layers, batches, [layers(batch) * 1.5 for batch in batches])
+        assert changed == pytest.approx(expected, rel=1e-5)
 
 
 def test_bits_that_a_large_layer_leaves_go_to_small_ones_again():
@@ -169,6 +196,17 @@ def calibrated(**own):
     layers.eval()
     assert paddle.is_grad_enabled()
     return layers, said
+
+
+@pytest.mark.parametrize("own", [{"bias_correction": True}, {"adaround": cfg.AdaRound(enabled=True)}])
+def test_layers_are_compared_on_their_images_whatever_the_ranges_are_measured_on(monkeypatch, own):
+    seen = []
+    monkeypatch.setattr(adaround, "round_weights", lambda *words: seen.append(sum(map(len, words[3]))))
+    monkeypatch.setattr(bias_correction, "correct", lambda *words: seen.append(sum(map(len, words[2]))))
+    batches, layers = [*correlated(1).split(12)] * 25, compressible()
+    settings = cfg.CalibratedQuantization(calibration_batches=1, **own)
+    ptq.quantize_and_calibrate(layers, settings, batches, compressible())
+    assert seen == [ptq.COMPARED_IMAGES]
 
 
 def noise(layers):

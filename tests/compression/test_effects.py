@@ -142,7 +142,9 @@ def test_floats_are_those_that_quantization_began_with(how, accelerated):
         assert one.restored == (decide(restored(batch).numpy()) != integers).sum()
     plan = {"channels": {"0": (8, 8)}, "macs": (2, 1), "params": (2, 1)}
     with stock():
-        pruned = effects.of_pruning(plan, rounded, floats, ("before", plain), [batch], decide, expected)
+        pruned = effects.of_pruning(
+            plan, rounded, floats, effects.Origin("before", plain, decide), [batch], decide, expected
+        )
     assert (pruned.changed, pruned.right) == (0, (64, 64))
     assert pruned.layers == [("0", 8, 8, pytest.approx(1, abs=1e-4))]
     for name, value in rounded.state_dict().items():
@@ -158,7 +160,7 @@ def test_without_float_weights_nothing_is_compared_with_them(networks):
     assert result.right == (None, (decide(rounded(batch).numpy()) == labels).sum())
     assert [(one.alone, one.restored) for one in result.layers] == [(None, None)] * len(slim.fake_quantized(rounded))
     plan = {"channels": {"0": (8, 4)}, "macs": (2, 1), "params": (2, 1)}
-    pruned = effects.of_pruning(plan, rounded, None, ("before", plain), [batch], decide, labels)
+    pruned = effects.of_pruning(plan, rounded, None, effects.Origin("before", plain, decide), [batch], decide, labels)
     assert (pruned.origin, pruned.changed, pruned.right) == ("", None, None)
 
 

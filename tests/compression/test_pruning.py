@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -243,6 +245,22 @@ def test_the_least_sensitive_layers_lose_most_until_the_macs_fall_by_what_was_as
 def test_settings_that_prune_nothing_are_refused(settings, reason):
     with pytest.raises(ConfigError, match=reason.replace("*", r"\*").replace(".", r"\.")):
         pruned(built(), **settings)
+
+
+@pytest.mark.parametrize("allocation", cfg.Allocation)
+@pytest.mark.parametrize("budget", cfg.Budget)
+def test_what_the_last_cut_could_not_remove_is_refused_before_training(budget, allocation):
+    settings = cfg.Pruning(ratio=0.0, budget=budget, allocation=allocation, begin_epoch=1)
+    facts = replace(evidence(), engine=lambda: None, medians=lambda engines: [*range(len(engines), 0, -1)])
+    with pytest.raises(ConfigError, match="removes nothing from MobileNetV3"):
+        pruning.begin(built(), settings, (3, 32, 32), facts)
+
+
+@pytest.mark.parametrize("allocation", cfg.Allocation)
+def test_a_multiple_that_no_layer_has_twice_is_refused_with_the_key_to_lower(allocation):
+    settings = cfg.Pruning(channel_multiple=100_000, allocation=allocation, begin_epoch=1)
+    with pytest.raises(ConfigError, match=r"lower compression\.prune\.channel_multiple \(it is 100000\)"):
+        pruning.begin(built(), settings, (3, 32, 32), evidence())
 
 
 def test_a_network_without_convolutions_is_refused():

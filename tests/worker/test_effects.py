@@ -32,9 +32,7 @@ def test_a_calibrated_network_is_compared_with_the_float_one_that_its_run_traine
 
     def measured():
         tested = finished.on_test_images(run, config, "student", "final")
-        of = effects.measure(
-            run, config, "student", "final", tested.stage, tested.classifier, {}, None, 64, lambda *_: None
-        )
+        of = effects.measure(run, config, "student", "final", tested.stage, tested.classifier, 64, lambda *_: None)
         return tested.stage, of
 
     stage, found = measured()

@@ -164,7 +164,15 @@ def test_building_with_features_draws_no_random_number_and_changes_no_network(bu
             r"features.layers: student \(MobileNetV3\) has no layer 'conv44'. Nearest: conv4",
         ),
         (["features.layers=[out]"], "'out' of student .*not maps .*name an earlier layer"),
-        (["features.layers=[conv12]"], "have one pixel in common"),
+        (["features.layers=[conv12]"], r"features=attention_transfer: .* one pixel in common.* features\.layers"),
+        (
+            [
+                "features.layers=[conv2]",
+                "+features@also.features.late=attention_transfer",
+                "also.features.late.layers=[conv12]",
+            ],
+            r"also\.features\.late=attention_transfer: .* one pixel in common.* in also\.features\.late\.layers",
+        ),
         (
             ["features.layers=[conv2]", "features.peer_layers=[cov2]"],
             r"features.peer_layers: student1 .*Nearest: conv2",

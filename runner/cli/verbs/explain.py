@@ -14,18 +14,17 @@ from rich.table import Table
 from ... import config as cfg
 from ... import terminal
 from ...deploy.manifest import MANIFEST
-from ...errors import ConfigError, DataError, UserError, nearest
+from ...errors import ConfigError, DataError, nearest
 from ...report import page as pages
 from ...runs import explained as explanations
 from ...runs.journal import CONFIG, EXPLAIN_PAGE, EXPLAINED, MISTAKES
 from ...terminal import screen
 from .. import pictures
-from ..open_run import TRUST, find_run, open_run
+from ..open_run import TRUST, open_run
 from .arguments import bounded, make_folder, page_path, separate
 
 if TYPE_CHECKING:
     import numpy as np
-    from paddle import nn
 
     from ...compression.effects import Effects
     from ...report.explain_page import Content
@@ -140,6 +139,7 @@ def _of_run(options: argparse.Namespace, directory: Path, config: cfg.Config) ->
     from ...report.explain_page import Content
     from ...training import gradcam
     from ...worker import explained, finished
+    from ...worker.mistakes import KEPT
 
     tested = finished.on_test_images(directory, config, options.network, options.weights)
     notes, shown = tested.stage.notes, []
@@ -153,8 +153,11 @@ def _of_run(options: argparse.Namespace, directory: Path, config: cfg.Config) ->
         # The effect of compression needs no map.
         notes, place = [*notes, str(error)], None
     is_the_runs = options.network == "student" and options.weights == "final" and {*options.overrides} <= {TRUST}
-    if place and is_the_runs and (directory / MISTAKES).is_file():
-        explanations.write(directory / EXPLAINED, str(place), shown)
+    kept = shown[:KEPT]
+    # Reports show the maps of all mistakes that a run keeps, where training takes them.
+    is_whole = options.layer is None and len(kept) == min(KEPT, tested.predictions.wrong)
+    if place and is_the_runs and is_whole and (directory / MISTAKES).is_file():
+        explanations.write(directory / EXPLAINED, str(place), kept)
     split = f"split {tested.stage.loaders.measured_on} of {tested.stage.about.place}"
     about = f"{options.network} of {terminal.place(directory)} · {split}"
     wrong = tested.predictions.wrong, len(tested.predictions.labels)
@@ -167,58 +170,15 @@ def _effects(
     options: argparse.Namespace, directory: Path, config: cfg.Config, tested: Tested, notes: list[str]
 ) -> Effects | None:
     """The effect of compression on the network's layers; None if nothing was compressed."""
-    from ...checkpoints import weights
     from ...worker import effects
 
-    plan = weights.read(directory, options.weights).plan.get(options.network) or {}
-    origin = _origin(options, config, tested.classifier.classes, notes) if plan else None
+    name, pointer, stage = options.network, options.weights, tested.stage
     with terminal.progress("comparing layers") as tell:
-        measured = effects.measure(
-            directory,
-            config,
-            options.network,
-            options.weights,
-            tested.stage,
-            tested.classifier,
-            plan,
-            origin,
-            options.limit,
-            tell,
-        )
+        measured = effects.measure(directory, config, name, pointer, stage, tested.classifier, options.limit, tell)
     if measured:
         notes += measured.notes
         _show(measured)
     return measured
-
-
-def _origin(
-    options: argparse.Namespace, config: cfg.Config, classes: list[str], notes: list[str]
-) -> tuple[str, nn.Layer] | None:
-    """The network before pruning, if its run still exists and has the same images.
-
-    An earlier run pruned if this one did not: the weights it began with are those of the network before pruning.
-    """
-    from ...worker import finished
-
-    trusted, shape = [text for text in options.overrides if text == TRUST], config.data.input_shape
-    passed: list[str] = []
-    try:
-        while (named := config.checkpoint.init_from) and config.compression.prune is None:
-            directory, config = find_run(named, trusted)
-            if str(directory.resolve()) in passed:
-                raise ConfigError(f"checkpoint.init_from leads back to {terminal.place(directory)}")
-            passed.append(str(directory.resolve()))
-        if named is None:
-            return None
-        directory, before = open_run(named, trusted)
-        classifier = finished.classifier(directory, before, options.network)
-    except UserError as error:
-        notes.append(f"not compared with the network before pruning: {error}")
-        return None
-    if (before.data.input_shape, classifier.classes) != (shape, classes):
-        notes.append(f"not compared with the network before pruning, {named}: it has other images")
-        return None
-    return terminal.place(directory), classifier.network
 
 
 def _decibels(noise: float | None) -> str:

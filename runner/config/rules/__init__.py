@@ -260,4 +260,4 @@ ALWAYS: tuple[Rule, ...] = (
 #: Values that are refused where somebody gives them, by a composition or by overrides for a stored run.
 GIVEN: tuple[Rule, ...] = (data.statistics, tracking.texts, tracking.address, _no_training)
 #: What forbids only to train: a run that was trained can be evaluated, exported and sent in spite of it.
-BEFORE_TRAINING: tuple[Rule, ...] = (data.augmentation, search.problems, compression.latency, _k)
+BEFORE_TRAINING: tuple[Rule, ...] = (data.augmentation, search.problems, compression.amount, compression.latency, _k)

@@ -19,6 +19,7 @@ from .. import (
     Quantization,
     RkdFeatures,
     TrainedQuantization,
+    choosing,
 )
 from ..criteria import BN_SCALE, CUSTOM, NAMES
 
@@ -86,8 +87,16 @@ def _amount(prune: Pruning) -> Iterator[str]:
                 f"compression.prune.ratios: with {key}={value.name} the ratio of a layer depends on the others. Use "
                 "one of them, and compression.prune.skip for layers that are not pruned."
             )
-    if prune.budget is not Budget.filters and prune.ratio == 0:
-        yield "compression.prune.ratio=0.0: nothing would be removed. Give it a value: compression.prune.ratio=0.5"
+
+
+def amount(config: Config) -> Iterator[str]:
+    """Yields why a run that prunes can never remove a filter."""
+    prune = config.compression.prune
+    if prune and not any((prune.ratio, *prune.ratios.values())):
+        yield (
+            "compression.prune.ratio=0.0: nothing would be removed. Give it a value, compression.prune.ratio=0.5, or "
+            "keep the network whole: compression=none"
+        )
 
 
 def latency(config: Config) -> Iterator[str]:
@@ -143,7 +152,8 @@ def _time(config: Config, prune: Pruning) -> Iterator[str]:
         if not isinstance(loss, (AttentionTransfer, RkdFeatures)):
             yield (
                 f"{key}={loss.kind} may depend on the number of channels, which compression.prune.begin_epoch={begin} "
-                f"changes. Use {key}=attention_transfer, or prune before training: compression.prune.begin_epoch=null"
+                f"changes. Use {choosing(key, 'attention_transfer')}, or prune before training: "
+                "compression.prune.begin_epoch=null"
             )
 
 

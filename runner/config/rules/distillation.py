@@ -19,6 +19,7 @@ from .. import (
     Labels,
     Ramp,
     Train,
+    choosing,
     key_of_teacher,
 )
 
@@ -174,7 +175,7 @@ def _many_labels(config: Config) -> Iterator[str]:
         if isinstance(mimic, (JsOriginal, Dkd, Dist)):
             yield (
                 f"{key}={mimic.kind} compares softmax outputs, and with data.labels=many each label is decided by "
-                "itself. Use mimic=dml, mimic=kl, mimic=kd or mimic=rkd."
+                f"itself. Use {choosing(key, 'dml')} (or kl, kd, rkd)."
             )
         if isinstance(mimic, (Kl, Kd)) and mimic.standardize:
             yield (

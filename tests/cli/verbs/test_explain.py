@@ -7,13 +7,11 @@ import io
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from runner.cli.verbs import explain
 from runner.report import subject
 from runner.worker import explained
 from tests.conftest import TINY, run_inline
@@ -52,7 +50,17 @@ def test_the_end_of_a_run_keeps_maps_that_its_report_shows(run, here):
         text = (run / page).read_text()
         assert text.count('class="overlaid"') == 2 * len(worst)
         assert not re.search(r'(?:src|href)="(?!data:)', text)
-    assert subject.read(run, "1", "run").explained.keys() == {one["index"] for one in worst}
+    assert subject.read(run, "1", "run").explained.by_image.keys() == {one["index"] for one in worst}
+    place = json.loads((run / "explained.json").read_text())["place"]
+    assert place.startswith("output of ")
+    assert f"(Grad-CAM at the {place})" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("words", [["--count", "1"], ["--layer", "conv2"]])
+def test_a_part_of_the_mistakes_or_another_layer_takes_no_map_out_of_later_reports(run, here, words):
+    kept = (run / "explained.json").read_bytes()
+    assert here("explain", str(run), *words, cwd=run.parent).returncode == 0
+    assert (run / "explained.json").read_bytes() == kept
 
 
 def test_pictures_are_explained_for_what_they_are_taken_for_and_for_a_class_that_is_asked_for(run, here):
@@ -151,13 +159,3 @@ def test_of_a_compressed_network_every_layer_is_compared(run, here):
     alone = here("explain", "small", "--limit", "20", cwd=folder)
     assert alone.returncode == 0, alone.stderr
     assert "not compared with the network before pruning" in alone.stdout
-
-
-def test_runs_that_began_with_each_other_are_not_followed_for_ever(config_of, monkeypatch, tmp_path):
-    """Such as after one of them was trained again."""
-    configs = {name: config_of(f"checkpoint.init_from={other}") for name, other in (("a", "b"), ("b", "a"))}
-    monkeypatch.setattr(explain, "find_run", lambda named, _: (tmp_path / named, configs[named]))
-    notes = []
-    assert explain._origin(SimpleNamespace(overrides=[]), configs["a"], [], notes) is None
-    [note] = notes
-    assert "checkpoint.init_from leads back to" in note
