@@ -56,13 +56,11 @@ def begin(
         if _own_ratios(division, settings, 1.0) == division.whole:
             _refuse_nothing(network, settings, bool(groups))
         return plan
-    if division.least() == division.whole:
+    if division.least() == division.whole or not settings.ratio:
         _refuse_nothing(network, settings, bool(groups))
     if settings.budget is cfg.Budget.latency:
         plan.latency = _latency(network, division, costs, evidence)
     limit = _limit(settings, plan, 1.0)
-    if costs.are_within(settings.budget, limit, division.whole):
-        _refuse_nothing(network, settings, bool(groups))
     if (least := costs.of(settings.budget, division.least())) > limit:
         whole = _before(settings, plan)
         raise ConfigError(
