@@ -26,6 +26,7 @@ from runner.deploy import http_handler, serving
 from runner.deploy.predict import Deployed
 from runner.errors import ConfigError
 from runner.images import Preparation
+from runner.runs.journal import JOURNAL
 from tests.deploy import helpers
 from tests.e2e.processes import free_port, wait_until
 
@@ -325,7 +326,8 @@ def test_a_folder_without_an_export_and_a_port_that_is_taken_are_refused(tmp_pat
     assert f"There is no run {tmp_path / 'nowhere'}" in (message := capsys.readouterr().err)
     assert "`python -m runner runs`" in message
     (tmp_path / "my run").mkdir()
-    (tmp_path / "my run" / "config.yaml").touch()
+    for name in ("config.yaml", JOURNAL):
+        (tmp_path / "my run" / name).touch()
     assert command(["serve", str(tmp_path / "my run")]) == 3
     assert f"python -m runner export '{tmp_path / 'my run'}'" in capsys.readouterr().err
     assert command(["serve", str(tmp_path / "export"), "--port", str(served.server_port)]) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,24 +59,6 @@ def test_explain_takes_it_too(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match="enough"):
             explain.main([str(tmp_path), *words])
     assert asked == ["student1", "student"]
-
-
-def test_the_network_before_pruning_is_that_of_the_run_that_pruned(monkeypatch, asked):
-    configs = {
-        "dense": config_of([]),
-        "pruned": config_of(["compression=fpgm", "checkpoint.init_from=dense"]),
-        "quantized": config_of(["compression=qat", "checkpoint.init_from=pruned"]),
-        "again": config_of(["compression=fpgm", "checkpoint.init_from=quantized"]),
-        "anew": config_of(["compression=fpgm"]),
-    }
-    for name in ("open_run", "find_run"):
-        monkeypatch.setattr(explain, name, lambda run, _overrides: (Path(run), configs[run]))
-    options = argparse.Namespace(overrides=[], network="student")
-    before = {}
-    for name, config in configs.items():
-        origin = explain._origin(options, config, ["a", "b"], [])
-        before[name] = origin and Path(origin[0]).name
-    assert before == {"dense": None, "pruned": "dense", "quantized": "dense", "again": "quantized", "anew": None}
 
 
 @pytest.mark.parametrize("engine", [None, "onnxruntime"])
