@@ -146,8 +146,8 @@ def fetch(uri: str, run_id: str, key: str = KEY) -> Path:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise CheckpointError(
-                f"There is no run {run_id} in {uri}. Name another store, {key}URI, or a run of this folder: "
-                "`python -m runner runs` lists them."
+                f"There is no run {run_id} in {uri}. `python -m runner runs` lists the runs of this folder.\n"
+                f"Name another store: {key}URI"
             ) from error
         raise ServerLost(
             f"{uri} does not answer: {reason_of(error)}. Start it, or give the run's directory."
