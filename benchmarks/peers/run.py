@@ -52,7 +52,6 @@ def paddle_loop(case: dict, peer: str) -> dict[str, float]:
     from runner import config as cfg
     from runner import device, models
     from runner.compression import qat
-    from runner.data import Batch
     from runner.kernels.accelerate import accelerate
     from runner.kernels.optimizer import AdamW
 
@@ -63,8 +62,7 @@ def paddle_loop(case: dict, peer: str) -> dict[str, float]:
     images, labels = map(paddle.to_tensor, batch(case))
     for network in networks:
         if case["qat"]:
-            few = Batch(images[:32], labels[:32], np.arange(32), 32)
-            qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [few], trained=False)
+            qat.quantize_and_calibrate(network, cfg.TrainedQuantization(), [images[:32]], trained=False)
         if peer == "kernels":
             device.tune_malloc()
             accelerate(network, (3, case["side"], case["side"]))

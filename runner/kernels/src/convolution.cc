@@ -11,10 +11,6 @@
 #include "products.h"
 #include "winograd.h"
 
-Sgemm sgemm;
-
-EXPORT void use_sgemm(void* function) { sgemm = reinterpret_cast<Sgemm>(function); }
-
 namespace {
 
 // Fewer channels than these are not shared out among threads.
@@ -115,7 +111,7 @@ void forward(const Plan& plan, const float* x, const float* weight, const float*
   if (winograd::fits(plan)) return winograd::forward(plan, x, weight, bias, y);
   const Index size = plan.outputs * plan.batch;
   if (plan.is_pointwise()) {
-    sgemm(ROW_MAJOR, PLAIN, PLAIN, plan.filters, size, plan.channels, 1, weight, plan.channels, x, size, 0, y, size);
+    multiply(plan.filters, size, plan.channels, plain(weight, plan.channels), plain(x, size), y, size);
   } else {
     const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
     const BlockWeights weights(plan, weight);
@@ -129,8 +125,8 @@ void forward(const Plan& plan, const float* x, const float* weight, const float*
           const Block& block = plan.blocks[number];
           const Index depth = channels * block.places.size(), columns = block.count * plan.batch;
           gather(plan, block, x + group * channels * plan.pixels * plan.batch, channels, gathered);
-          sgemm(ROW_MAJOR, PLAIN, PLAIN, filters, columns, depth, 1, weights[number] + group * filters * depth, depth,
-                gathered, columns, 0, y + (group * filters * plan.outputs + block.first) * plan.batch, size);
+          multiply(filters, columns, depth, plain(weights[number] + group * filters * depth, depth),
+                   plain(gathered, columns), y + (group * filters * plan.outputs + block.first) * plan.batch, size);
         }
     }
   }
@@ -141,8 +137,7 @@ void input_gradient(const Plan& plan, const float* dy, const float* weight, floa
   if (winograd::fits(plan)) return winograd::input_gradient(plan, dy, weight, dx);
   const Index size = plan.outputs * plan.batch;
   if (plan.is_pointwise()) {
-    sgemm(ROW_MAJOR, TRANSPOSED, PLAIN, plan.channels, size, plan.filters, 1, weight, plan.channels, dy, size, 0, dx,
-          size);
+    multiply(plan.channels, size, plan.filters, transposed(weight, plan.channels), plain(dy, size), dx, size);
     return;
   }
   const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
@@ -161,9 +156,9 @@ void input_gradient(const Plan& plan, const float* dy, const float* weight, floa
         for (Index number = 0; number < static_cast<Index>(plan.blocks.size()); ++number) {
           const Block& block = plan.blocks[number];
           const Index places = block.places.size(), columns = block.count * plan.batch;
-          sgemm(ROW_MAJOR, TRANSPOSED, PLAIN, own.size * places, columns, filters, 1,
-                weights[number] + (group * filters * channels + own.begin) * places, channels * places,
-                dy + (group * filters * plan.outputs + block.first) * plan.batch, size, 0, gathered, columns);
+          const float* weight_of_own = weights[number] + (group * filters * channels + own.begin) * places;
+          multiply(own.size * places, columns, filters, transposed(weight_of_own, channels * places),
+                   plain(dy + (group * filters * plan.outputs + block.first) * plan.batch, size), gathered, columns);
           scatter(plan, block, gathered, own.size, maps);
         }
       }
@@ -175,8 +170,7 @@ void weight_gradient(const Plan& plan, const float* dy, const float* x, float* d
   if (dbias) bias_gradient(dy, plan.filters, size, dbias);
   if (winograd::fits(plan)) return winograd::weight_gradient(plan, dy, x, dweight);
   if (plan.is_pointwise()) {
-    sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, plan.filters, plan.channels, size, 1, dy, size, x, size, 0, dweight,
-          plan.channels);
+    multiply(plan.filters, plan.channels, size, plain(dy, size), transposed(x, size), dweight, plan.channels);
     return;
   }
   const Index channels = plan.channels / plan.groups, filters = plan.filters / plan.groups;
@@ -201,12 +195,10 @@ void weight_gradient(const Plan& plan, const float* dy, const float* x, float* d
           const float* gradient = dy + (first_filter * plan.outputs + block.first) * plan.batch;
           gather(plan, block, x + (group * channels + seen.begin) * plan.pixels * plan.batch, seen.size, gathered);
           if (places == plan.places) {
-            sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered, columns, 1,
-                  to, row);
+            multiply(made.size, depth, columns, plain(gradient, size), transposed(gathered, columns), to, row, true);
             continue;
           }
-          sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, made.size, depth, columns, 1, gradient, size, gathered, columns, 0,
-                product, depth);
+          multiply(made.size, depth, columns, plain(gradient, size), transposed(gathered, columns), product, depth);
           for (Index filter = 0; filter < made.size; ++filter)
             for (Index channel = 0; channel < seen.size; ++channel)
               for (Index place = 0; place < places; ++place)

@@ -8,12 +8,20 @@
 
 #include "common.h"
 
-enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
-using Sgemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+// Element (i, j) is `data[i * row + j * column]`; one of the two strides is 1.
+struct Matrix {
+  const float* data;
+  Index row, column;
+  Matrix from(Index i, Index j) const { return {data + i * row + j * column, row, column}; }
+};
 
-// cblas_sgemm of the library that Paddle brings along; serial when called by one of several threads. Its sizes are
-// ints: a `Plan` has none that are larger.
-extern Sgemm sgemm;
+inline Matrix plain(const float* data, Index stride) { return {data, stride, 1}; }
+inline Matrix transposed(const float* data, Index stride) { return {data, 1, stride}; }
+
+// A [rows, depth] times B [depth, columns] → [rows, columns] with that stride, or added to it. Serial when called by one
+// of several threads. Sizes fit an int: a `Plan` has none that are larger. May throw std::bad_alloc in a single thread.
+void multiply(Index rows, Index columns, Index depth, const Matrix& a, const Matrix& b, float* to, Index stride,
+              bool adds = false);
 
 struct Buffer {
   float* data;

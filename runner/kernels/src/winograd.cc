@@ -201,8 +201,8 @@ void convolve(Index channels, Index height, Index width, Index pad_top, Index pa
         transform_input(tiles, first, end, x + channel * height * width * tiles.batch, height, width, pad_top, pad_left,
                         seen, channel * size);
       for (Index frequency = 0; frequency < FREQUENCIES; ++frequency)
-        sgemm(ROW_MAJOR, PLAIN, PLAIN, filters, size, channels, 1, kernels + frequency * filters * channels, channels,
-              seen.at(frequency, 0), size, 0, made.at(frequency, 0), size);
+        multiply(filters, size, channels, plain(kernels + frequency * filters * channels, channels),
+                 plain(seen.at(frequency, 0), size), made.at(frequency, 0), size);
       for (Index filter = 0; filter < filters; ++filter)
         transform_output(tiles, first, end, made, filter * size, bias ? bias[filter] : 0,
                          y + filter * tiles.rows * tiles.columns * tiles.batch);
@@ -261,9 +261,10 @@ void weight_gradient(const Plan& plan, const float* dy, const float* x, float* d
         for (Index filter = 0; filter < plan.filters; ++filter)
           transform_gradient(tiles, first, end, dy + filter * plan.outputs * plan.batch, gradient, filter * size);
         for (Index frequency = 0; frequency < FREQUENCIES; ++frequency)
-          sgemm(ROW_MAJOR, PLAIN, TRANSPOSED, plan.filters, own.size, size, 1, gradient.at(frequency, 0), size,
-                seen.at(frequency, 0), size, block > blocks.begin,
-                product.data + part * sums + frequency * kernels.size() + own.begin, plan.channels);
+          multiply(plan.filters, own.size, size, plain(gradient.at(frequency, 0), size),
+                   transposed(seen.at(frequency, 0), size),
+                   product.data + part * sums + frequency * kernels.size() + own.begin, plan.channels,
+                   block > blocks.begin);
       }
     }
   transform_kernel_gradient(kernels, product.data, parts, dweight);
