@@ -1,11 +1,13 @@
 """What a small student reaches on Fashion-MNIST by what it follows of its teacher, in the same minutes or steps.
 
     python -m benchmarks.distillation [--rows LIST] [--seeds N] [--jobs N] [--minutes M | --epochs N]
-        [--teacher-minutes M] [--keep DIR] [--quick] [key=value …]
+        [--teacher RUN | --teacher-minutes M] [--keep DIR] [--quick] [key=value …]
 
-A larger network is trained once and teaches all students but those that have peers or their own average. Each row is
-a student from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher,
-or the training of a peer, take is paid in steps. With `--epochs` all have as many steps, and it is paid in minutes.
+A larger network is trained once and teaches all students but those that have peers or their own average; with
+`--teacher` a finished run of the same images teaches them, and no teacher is trained. Each row is a student from
+random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or the training
+of a peer, take is paid in steps. With `--epochs` all have as many steps, and it is paid in minutes. Rows that end with
+`_precomputed` have the teacher's logits computed once, before training, which counts in both.
 Seeds that are trained at the same time have a thread each, so that only tables of the same `--jobs` compare. The last
 column says which rows are behind the best one by more than noise (paired over seeds, 95 % for all pairs at once);
 below the table stands what KD gains over labels, and features over KD. The images are fetched from a package
@@ -30,6 +32,7 @@ from . import harness
 
 STUDENT, TEACHER = "mobilenet_v3_small_x0_35", "mobilenet_v3_large_x1_0"
 KD = ["mimic=kd", "mimic.alpha=0.9"]
+ONCE = "mode.precompute_logits=true"
 LAYERS = ["features.layers=[conv2,conv4]", "features.peer_layers=[conv3,conv6]"]
 HINTS = ["features=hint", *LAYERS]
 #: Row → what the student follows.
@@ -39,6 +42,9 @@ ROWS = {
     "kd_standardised": [*KD, "mimic.temperature=2", "mimic.standardize=true"],
     "dkd": ["mimic=dkd"],
     "dist": ["mimic=dist"],
+    "kd_precomputed": [*KD, ONCE],
+    "dkd_precomputed": ["mimic=dkd", ONCE],
+    "dist_precomputed": ["mimic=dist", ONCE],
     "rkd": ["mimic=rkd"],
     "hints": ["~mimic", *HINTS],
     "attention_transfer": ["~mimic", "features=attention_transfer", *LAYERS],
@@ -53,7 +59,7 @@ ROWS = {
 #: Rows of students that follow no teacher.
 UNTAUGHT = ("labels", "two_peers", "own_average")
 #: Pairs of which the second is expected to be better.
-LADDER = (("labels", "kd"), ("kd", "kd_hints"), ("kd", "dist_hints_at_first"))
+LADDER = (("labels", "kd"), ("labels", "kd_precomputed"), ("kd", "kd_hints"), ("kd", "dist_hints_at_first"))
 QUICK = [
     "data=synthetic", "data.train_images=48", "data.test_images=16", "data.batch_size=16", "train.epochs=2",
     "schedule.warmup_epochs=0", "train.threads=1",
@@ -67,7 +73,9 @@ def main() -> None:
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument("--minutes", type=float, default=5)
     limits.add_argument("--epochs", type=int, help="the same steps for all, instead of the same minutes")
-    parser.add_argument("--teacher-minutes", type=float, default=20)
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--teacher", type=Path, metavar="RUN", help="folder of a finished run that teaches")
+    whose.add_argument("--teacher-minutes", type=float, default=20)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
     parser.add_argument("--quick", action="store_true")
@@ -76,6 +84,9 @@ def main() -> None:
     rows = options.rows.split(",")
     if unknown := sorted(set(rows) - set(ROWS)):
         parser.error(f"--rows {','.join(unknown)}: unknown. Valid: {','.join(ROWS)}")
+    best = None
+    if options.teacher and not (best := measured(options.teacher)):
+        parser.error(f"--teacher {options.teacher}: this folder has no finished run")
     seeds = 2 if options.quick else options.seeds
     images = QUICK if options.quick else ["data=fashion_mnist", f"data.root='{real_sets.fashion_mnist()}'"]
     length, teachers_length = images, images
@@ -85,9 +96,9 @@ def main() -> None:
     thread = ["train.threads=1"] if options.jobs > 1 else []
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
         folder = Path(options.keep or temporary).resolve()
-        teacher = folder / "teacher"
+        teacher = options.teacher.resolve() if options.teacher else folder / "teacher"
         if not set(rows) <= set(UNTAUGHT):
-            best = trained(teacher, f"model={TEACHER}", *teachers_length, *options.overrides)
+            best = best or trained(teacher, f"model={TEACHER}", *teachers_length, *options.overrides)
             print(f"teacher: test top-1 {best.top1:.4f} after {best.steps:,} steps", flush=True)
         # Runs of all rows in one queue: with a queue a row, its last seed would have the machine to itself.
         waiting = {
@@ -167,9 +178,15 @@ def trained(directory: Path, *overrides: str) -> Trained:
     """The run in a directory, which is trained unless it was before."""
     where = ["tracking=none", "deploy.formats=[]", "train.plots=false"]
     harness.train(directory, [*where, *overrides])
-    measured = result.read(directory / RESULT, whole=True)
-    assert measured
-    return Trained(measured.final["top1"], measured.final_progress.step, measured.seconds)
+    done = measured(directory)
+    assert done
+    return done
+
+
+def measured(directory: Path) -> Trained | None:
+    """What the run in a directory reached; None if it is not finished."""
+    done = result.read(directory / RESULT, whole=True)
+    return Trained(done.final["top1"], done.final_progress.step, done.seconds) if done else None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Schema of the group `augment`: random changes to training images."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Optional
 
@@ -15,6 +15,13 @@ RANGES = {
     "erasing_scale": "[0.02,0.33]",
     "erasing_ratio": "[0.3,3.3]",
 }
+
+#: Keys that alone change no single image: how the others do, and those of Mixup and CutMix.
+DETAILS = (
+    "enabled", "crop_ratio", "fill", "jitter", "blur_sigma", "posterize_bits", "solarize_threshold", "sharpness_factor",
+    "rand_n", "rand_m", "erasing_scale", "erasing_ratio", "kwargs", "mixup", "cutmix", "mix_probability",
+    "mix_last_probability", "mix_switch", "mix_off_epochs",
+)  # fmt: skip
 
 
 class Policy(Enum):
@@ -118,6 +125,11 @@ class Augment:
     """A user-defined augmentation, `package.module:callable`, applied before the others: see docs/augmentation.md."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the callable."""
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether single images are changed."""
+        return self.enabled and self != replace(Augment(), **{key: getattr(self, key) for key in DETAILS})
 
     @property
     def mixes(self) -> bool:

@@ -88,6 +88,9 @@ class ClsTeacher(Teacher, Mode):
     more_teachers: dict[str, Teacher] = field(default_factory=dict)
     """Further teachers by names of your choice: `+mode.more_teachers={NAME:{teacher_from:RUN}}`, and the other keys of
     the first one; `+model@mode.more_teachers.NAME.teacher=…`."""
+    precompute_logits: bool = False
+    """Compute the teachers' logits for each training image once, before training, instead of in every step: of the
+    image as an evaluation prepares it, without augmentation."""
 
     @property
     def teachers(self) -> dict[str, Teacher]:

@@ -44,7 +44,8 @@ class Train:
     """End after this many optimizer steps, however many epochs that is; schedules end there too."""
     max_minutes: Optional[float] = bounded(None, above=0, max=1e7)
     """End after about this many minutes of training and validation, including those before a resumption, however many
-    epochs that is; schedules with an end follow the clock. Test and export come after."""
+    epochs that is; schedules with an end follow the clock. Computing teachers' logits (`mode.precompute_logits`)
+    counts; test and export come after."""
     seed: int = bounded(0, min=0, max=2**32 - 1)
     """Seed of initial weights, order, augmentation and dropout."""
     device: Device = Device.auto

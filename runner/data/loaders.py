@@ -73,6 +73,11 @@ class TrainLoader:
         """Batches that contain as many images as the split."""
         return len(self.bounds)
 
+    def first_images(self, steps: int) -> np.ndarray:
+        """The images of the first steps of a run, at most an epoch: int64 [N], ascending, each once."""
+        chosen = order(self.config.sampler, self.seed, 0, self.split.labels)
+        return np.unique(chosen[: self.bounds[steps - 1][1]])
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from batch `start` on, a pure function of seed and epoch."""
         chosen = order(self.config.sampler, self.seed, epoch, self.split.labels)

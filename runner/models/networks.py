@@ -63,6 +63,11 @@ class Networks(nn.Layer):
         self._frozen[name] = network
         network.eval()
 
+    def remove_frozen(self, name: str) -> None:
+        """Remove a frozen network, and free its memory."""
+        del self._frozen[name]
+        self._taps.pop(name, None)
+
     def hold(self, layers: Iterable[nn.Layer]) -> None:
         """Keep these layers, and no others, in eval mode while the rest trains."""
         for layer in self._held:

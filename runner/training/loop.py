@@ -202,12 +202,14 @@ def train_step(training: Training, batch: Batch) -> Reading:
     reading, ranks, step = Reading(), training.ranks, training.progress.step
     training.freezing.follow(step)
     pieces = list(parts(batch, training.settings.accumulate, ranks))
-    for number, (images, labels, rows) in enumerate(pieces, 1):
+    for number, (images, labels, indices, rows) in enumerate(pieces, 1):
         training.shard.rows = rows
         share = len(labels) / batch.global_size
         with training.replicas.accumulating(number == len(pieces)):
             with training.precision.autocast():
                 outputs = training.replicas.forward(images)
+            if training.precomputed:
+                outputs |= training.precomputed.outputs(indices)
             # The loss's logarithms and powers overflow half precision.
             losses = training.mode.losses({name: in_float32(output) for name, output in outputs.items()}, labels, step)
             terms = {name: value for loss in losses for name, value in loss.items()}
@@ -249,18 +251,20 @@ def in_float32(output: Output) -> Output:
     return output._replace(logits=output.logits.astype("float32")) if is_half else output
 
 
-def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor, range]]:
-    """At most `accumulate` near-equal parts of a batch: this process's images and labels; rows of the whole batch."""
+def parts(batch: Batch, accumulate: int, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor, np.ndarray, range]]:
+    """At most `accumulate` near-equal parts of a batch: this process's images, labels and indices of images; rows of
+    the whole batch."""
     size = batch.global_size
     if accumulate == 1:
-        yield batch.images, batch.labels, range(size)
+        yield batch.images, batch.labels, batch.indices, range(size)
         return
     # Row r of this process is row rank + r·world of the batch, and every process has rows in each part.
     count = max(1, min(accumulate, size // ranks.world_size))
     bounds = np.linspace(0, size, count + 1).astype(int)
     for begin, end in itertools.pairwise(bounds):
         first, last = (int(-((ranks.rank - bound) // ranks.world_size)) for bound in (begin, end))
-        yield batch.images[first:last], batch.labels[first:last], range(begin, end)
+        own = slice(first, last)
+        yield batch.images[own], batch.labels[own], batch.indices[own], range(begin, end)
 
 
 def validate(training: Training, observer: Observer) -> Evaluation:

@@ -18,6 +18,7 @@ from .evaluation import Evaluation
 from .modes import Mode
 from .optimizers import Optimization
 from .precision import Precision
+from .precomputed import Precomputed
 from .pruning import GradualPruning
 
 
@@ -91,6 +92,8 @@ class Training:
     """The time budget, where `train.max_minutes` limits the run."""
     pruner: GradualPruning | None = None
     """Prunes the networks between epochs."""
+    precomputed: Precomputed | None = None
+    """The logits of teachers, where they are not computed in every step."""
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """This process's share of each batch."""
     replicas: Replicas = field(init=False)

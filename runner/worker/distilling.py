@@ -1,13 +1,21 @@
-"""Distillation besides the networks: the student's average, a check of the teachers, and ramps of terms."""
+"""Distillation besides the networks: the student's average, a check of the teachers, their logits, ramps of terms."""
 
 from __future__ import annotations
 
 import copy
+import time
+
+import numpy as np
 
 from .. import config as cfg
+from .. import terminal
+from ..data import EvalLoader
 from ..errors import ConfigError
 from ..models import Networks
+from ..runs.protocol import Heartbeat
+from ..training import precomputed
 from ..training.ema import Ema
+from ..training.state import Training
 from .stage import Stage, accuracy, sample
 
 #: Images on which a teacher's accuracy is measured before it teaches.
@@ -42,6 +50,64 @@ def teachers_accuracy(stage: Stage, name: str) -> str:
     count, every = len(batches.split), len(stage.loaders.source.splits[split])
     of = f"{count:,} of {every:,}" if count < every else f"{every:,}"
     return f"{name}: {stage.headline.title} {value:.4f} on {of} images of {split}"
+
+
+def precompute(config: cfg.Config, training: Training, notes: list[str]) -> float:
+    """Compute the teachers' logits for all images that are still trained on, if the config asks for it.
+
+    The teachers are not needed any more, and are removed. Returns the seconds that it took, by which the time budget is
+    smaller. Errors: ConfigError if none of that is left.
+    """
+    mode, ranks, clock = config.mode, training.ranks, training.clock
+    is_over = not config.train.trains or (clock is None and training.progress.step >= training.steps)
+    if not isinstance(mode, cfg.ClsTeacher) or not mode.precompute_logits or is_over:
+        return 0.0
+    began, heartbeat, networks = time.monotonic(), Heartbeat(), training.networks
+    images, loader = _images(training)
+    with terminal.progress("computing the teachers' logits") as show:
+
+        def tell(done: int, count: int) -> None:
+            heartbeat.beat()
+            if ranks.is_first:
+                show(done, count)
+
+        classes = len(training.loaders.classes)
+        training.precomputed = precomputed.compute(networks, loader, images, classes, training.precision, ranks, tell)
+    for name in mode.teachers:
+        networks.remove_frozen(name)
+    seconds = ranks.broadcast_from_first(lambda: time.monotonic() - began)
+    if clock:
+        if seconds >= clock.budget:
+            raise ConfigError(
+                f"train.max_minutes={config.train.max_minutes:g}: computing the teachers' logits for "
+                f"{terminal.counted(len(images), 'image')} took {terminal.duration(seconds)}, which leaves no time to "
+                "train. Raise it, or use mode.precompute_logits=false."
+            )
+        clock.budget -= seconds
+    notes.append(
+        f"the teachers' logits for {terminal.counted(len(images), 'image')} were computed in "
+        f"{terminal.duration(seconds)} (mode.precompute_logits)"
+    )
+    if training.loaders.train.augment.changes_images:
+        notes.append(
+            "the teachers see each image as an evaluation prepares it, while the student sees it augmented: their "
+            "logits are computed once (mode.precompute_logits)"
+        )
+    return seconds
+
+
+def _images(training: Training) -> tuple[np.ndarray, EvalLoader]:
+    """The training images of which logits are needed, as `precomputed.Precomputed` has them, and their batches.
+
+    A run of less than an epoch needs only some. A resumed run needs the same ones, in the same batches: it computes the
+    same bits.
+    """
+    train, split, ranks = training.loaders.train, training.loaders.source.train, training.ranks
+    images = np.arange(len(split))
+    if training.clock is None and training.steps < train.batches_per_epoch:
+        images = train.first_images(training.steps)
+        split = split.select(images)
+    return images, EvalLoader(split, train.config, ranks.rank, ranks.world_size)
 
 
 def check_ramps(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:

@@ -51,6 +51,8 @@ class Experiment:
     """The images that its weights have seen when training ends; in the first process."""
     teachers: dict[str, str] = field(default_factory=dict)
     """Teacher → `same_teachers.digest` of it."""
+    precomputing_s: float = 0.0
+    """Seconds in which teachers' logits were computed, before training."""
 
     @property
     def parameters(self) -> str:
@@ -65,7 +67,8 @@ def build(
     listing: Path | None = None,
     whole: bool = True,
 ) -> Experiment:
-    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
+    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state →
+    teachers' logits.
 
     No part depends on one that is built later. With several processes the first one prunes and quantizes, the others
     copy the result; at the end all processes are synchronised. Images that cannot be read are listed in the file
@@ -117,8 +120,11 @@ def build(
     if ranks.world_size > 1:
         _synchronise(training, config.train, packed=fused)
     freezing.follow(training.progress.step)
+    precomputing_s = distilling.precompute(config, training, notes)
     trained_on = _trained_on(stage, config, saved, started) if ranks.is_first else seen.NONE
-    return Experiment(config, stage.device, training, stage.about, notes, plan, costs, trained_on, stage.teachers)
+    return Experiment(
+        config, stage.device, training, stage.about, notes, plan, costs, trained_on, stage.teachers, precomputing_s
+    )
 
 
 def _load(

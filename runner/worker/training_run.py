@@ -95,7 +95,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     note_ending(run, ending, journal, display)
     parallel.separate(run.training.networks)
     with heartbeat.behind_the_last_step():
-        finish(directory, run, journal, ending, recorder.seconds)
+        finish(directory, run, journal, ending, run.precomputing_s + recorder.seconds)
         result = results.read(directory / RESULT)
         callbacks.tell("on_end", asdict(result) if result else {})
     return 0

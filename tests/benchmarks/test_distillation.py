@@ -29,6 +29,7 @@ def test_every_row_is_a_config_that_follows_what_its_name_says(row, config_of, t
     config = config_of(*distillation.student(row, tmp_path / "teacher of all"))
     kinds = {"two_peers": "cls_distill", "labels": "cls", "own_average": "cls"}
     assert config.mode.kind == kinds.get(row, "cls_teacher")
+    assert getattr(config.mode, "precompute_logits", False) is row.endswith("_precomputed")
     assert len(config.peer_losses) == {"labels": 0, "kd_hints": 2, "dist_hints_at_first": 2}.get(row, 1)
 
 
@@ -37,6 +38,32 @@ def test_a_row_that_there_is_not_is_refused_with_those_that_there_are(monkeypatc
     with pytest.raises(SystemExit):
         distillation.main()
     assert "--rows kdd: unknown. Valid: labels,kd," in capsys.readouterr().err
+
+
+def test_a_teacher_is_a_run_that_is_finished(finished, monkeypatch, capsys, tmp_path):
+    known = distillation.measured(finished / "run")
+    assert known.steps == 2
+    assert 0 <= known.top1 <= 1
+    monkeypatch.setattr(sys, "argv", ["distillation", "--teacher", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        distillation.main()
+    assert f"--teacher {tmp_path}: this folder has no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_teaches_in_place_of_a_teacher_that_is_trained(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.distillation", "--quick", "data.image_size=32"]
+
+    def said(*words):
+        done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, timeout=560)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    teacher = said("--rows", "kd_precomputed", "--keep", str(tmp_path / "first")).splitlines()[0]
+    again = said("--rows", "labels,kd_precomputed", "--teacher", str(tmp_path / "first" / "teacher"))
+    assert again.splitlines()[0] == teacher
+    assert teacher.startswith("teacher: test top-1 ")
+    assert "kd_precomputed over labels: " in again
 
 
 @pytest.mark.slow

@@ -196,7 +196,15 @@ def test_a_run_goes_on_bit_for_bit(tmp_path, uninterrupted, name, stop):
             assert all(np.array_equal(ours[name], theirs[name]) for name in ours), file
 
 
-@pytest.mark.parametrize("words", [["data.labels=many", "loss=bce", "mimic=kd"], ["augment.mixup=0.4"]], ids=str)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data.labels=many", "loss=bce", "mimic=kd"],
+        ["augment.mixup=0.4"],
+        ["mode.precompute_logits=true", "mimic=dkd", "augment.flip=true"],
+    ],
+    ids=str,
+)
 def test_a_student_of_a_teacher_goes_on_bit_for_bit(tmp_path, config_of, words):
     teacher = [text for text in words if text.startswith(("data.", "loss="))]
     trained(make(tmp_path / "teacher"), config_of(*RUN, *LINEAR, *teacher))

@@ -15,6 +15,7 @@ from runner.errors import ConfigError
 from runner.metrics import Goal
 from runner.worker import experiment
 
+ONCE = ["mode=cls_teacher", "mode.teacher_from=a", "mode.precompute_logits=true"]
 TEACHERS = ["mode=cls_teacher", "mode.teacher_from=a", "+mode.more_teachers={big:{teacher_from:b}}"]
 REFUSED = [
     (["optimizer.lr=-1"], "optimizer.lr=-1.0: must be above 0"),
@@ -89,6 +90,12 @@ REFUSED = [
     (
         ["mode=cls_teacher", "mode.teacher_from=a", "+mode.more_teachers={big:{trust:true}}"],
         "big.teacher_from has no value",
+    ),
+    ([*ONCE, "augment.mixup=0.2"], "Use augment.mixup=0 augment.cutmix=0, or mode.precompute_logits=false"),
+    ([*ONCE, "augment.cutmix=1"], "mixtures of images, and the logits are of single ones"),
+    (
+        [*ONCE, "+features@also.features.b=rkd", "also.features.b.layers=[conv4]"],
+        "also.features.b=rkd compares layers, and mode.precompute_logits=true keeps nothing but the teachers' logits",
     ),
     (["mode=cls_distill", "mimic=rkd", "data.batch_size=8", "train.accumulate=4"], "at least data.batch_size=12"),
     (["mode=cls_distill", "mimic=dist", "data.batch_size=3", "launch.nproc_per_node=2"], "at least data.batch_size=4"),

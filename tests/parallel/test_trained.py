@@ -15,10 +15,10 @@ import pytest
 from runner.launch import workers
 from runner.runs.protocol import PEERS
 from tests.e2e.processes import ROOT
-from tests.parallel.trained import COMPOSITIONS, TAUGHT, taught
+from tests.parallel.trained import COMPOSITIONS, PRECOMPUTED, TAUGHT, taught
 
 #: What the fast suite trains; the slow tests train the others.
-QUICK = ("cls in parts, with averages and clipping", "many labels, peers", TAUGHT)
+QUICK = ("cls in parts, with averages and clipping", "many labels, peers", TAUGHT, PRECOMPUTED)
 OTHERS = tuple(name for name in COMPOSITIONS if name not in QUICK)
 NAMES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 EXACT = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS if "own statistics" not in name)]

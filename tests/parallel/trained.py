@@ -88,8 +88,9 @@ COMPOSITIONS = {
 }  # fmt: skip
 
 
-#: One more composition, whose teacher is beside what is written down.
+#: Two more compositions, whose teacher is beside what is written down.
 TAUGHT = "cls_teacher of other images and classes"
+PRECOMPUTED = "cls_teacher of logits that were computed before"
 
 
 def taught(folder: Path) -> list[str]:
@@ -160,5 +161,12 @@ def trained(overrides: list[str], ranks: parallel.Ranks) -> dict[str, object]:
 if __name__ == "__main__":
     ranks = parallel.join()
     folder, *names = sys.argv[1:]
-    said = {name: trained(taught(Path(folder)) if name == TAUGHT else COMPOSITIONS[name], ranks) for name in names}
+    once = ["mode.precompute_logits=true", "train.accumulate=2"]
+    of_teachers = {TAUGHT: [], PRECOMPUTED: once}
+    said = {
+        name: trained(
+            [*taught(Path(folder)), *of_teachers[name]] if name in of_teachers else COMPOSITIONS[name], ranks
+        )
+        for name in names
+    }  # fmt: skip
     (Path(folder) / f"{ranks.world_size}-{ranks.rank}.json").write_text(json.dumps(said))

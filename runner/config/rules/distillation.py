@@ -26,7 +26,7 @@ from .. import (
 
 def problems(config: Config) -> Iterator[str]:
     """Yields what cannot work. Every message names the key and the override that fixes it."""
-    for rule in (_mode, _followed, _terms, _ramps, _many_labels, _features):
+    for rule in (_mode, _followed, _precomputed, _terms, _ramps, _many_labels, _features):
         yield from rule(config)
 
 
@@ -119,6 +119,22 @@ def _followed(config: Config) -> Iterator[str]:
             key, first = next(iter(losses.items()))
             followed = ",".join([*first.teachers, name])
             yield f"No term follows the teacher '{name}'. Have one follow it, such as {key}.teachers=[{followed}]"
+
+
+def _precomputed(config: Config) -> Iterator[str]:
+    """What logits that are computed before training cannot replace."""
+    if not isinstance(config.mode, ClsTeacher) or not config.mode.precompute_logits:
+        return
+    for key, features in config.feature_losses.items():
+        yield (
+            f"{key}={features.kind} compares layers, and mode.precompute_logits=true keeps nothing but the teachers' "
+            f"logits. Use mode.precompute_logits=false, or leave the term out."
+        )
+    if config.augment.mixes:
+        yield (
+            "mode.precompute_logits=true: Mixup and CutMix train on mixtures of images, and the logits are of single "
+            "ones. Use augment.mixup=0 augment.cutmix=0, or mode.precompute_logits=false."
+        )
 
 
 def _terms(config: Config) -> Iterator[str]:
