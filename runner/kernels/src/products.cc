@@ -22,7 +22,8 @@ EXPORT void use_sgemm(void* function) { sgemm = reinterpret_cast<Sgemm>(function
 namespace {
 
 // A tile has 8 rows of 2 registers; a panel, so many lines of B of a tile's width.
-constexpr Index TILE_ROWS = 8, TILE_REGISTERS = 2, TILE_COLUMNS = TILE_REGISTERS * LANES, PANEL_LINES = 256, MOST_PANELS = 16;
+constexpr Index TILE_ROWS = 8, TILE_REGISTERS = 2, TILE_COLUMNS = TILE_REGISTERS * LANES;
+constexpr Index PANEL_LINES = 256, MOST_PANELS = 16;
 // From this depth on threads share out the depth: what they add up afterwards is small beside it.
 constexpr Index DEEP_PRODUCT = 4096, LARGEST_SUMS = 1 << 20;
 
@@ -87,7 +88,9 @@ void transpose(Vector (&rows)[LANES]) {
 // `depth` lines of some columns of B, panel by panel.
 void pack(const Matrix& b, Index depth, Index columns, float* panels) {
   const Index size = depth * TILE_COLUMNS;
-  const auto place = [=](Index k, Index j) { return panels + j / TILE_COLUMNS * size + k * TILE_COLUMNS + j % TILE_COLUMNS; };
+  const auto place = [=](Index k, Index j) {
+    return panels + j / TILE_COLUMNS * size + k * TILE_COLUMNS + j % TILE_COLUMNS;
+  };
   if (b.column == 1) {
     for (Index k = 0; k < depth; ++k)
       for (Index j = 0; j < columns; j += LANES) store(place(k, j), load(b.data + k * b.row + j, columns - j));
