@@ -51,6 +51,40 @@ inline void store(float* to, Vector value, Index count) {
 #endif
 }
 
+// 16 rows of 16 floats become columns.
+inline void transpose(Vector (&rows)[LANES]) {
+#ifdef __AVX512F__
+  // Pairs, fours, and then quarters of registers change places.
+  __m512 pairs[LANES], fours[LANES], halves[LANES];
+  for (int i = 0; i < LANES; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < LANES; i += 4)
+    for (int j = 0; j < 2; ++j) {
+      const __m512d one = _mm512_castps_pd(pairs[i + j]), other = _mm512_castps_pd(pairs[i + j + 2]);
+      fours[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(one, other));
+      fours[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(one, other));
+    }
+  for (int i = 0; i < LANES; i += 8)
+    for (int j = 0; j < 4; ++j) {
+      halves[i + j] = _mm512_shuffle_f32x4(fours[i + j], fours[i + j + 4], 0x88);
+      halves[i + j + 4] = _mm512_shuffle_f32x4(fours[i + j], fours[i + j + 4], 0xdd);
+    }
+  for (int j = 0; j < 8; ++j) {
+    rows[j] = _mm512_shuffle_f32x4(halves[j], halves[j + 8], 0x88);
+    rows[j + 8] = _mm512_shuffle_f32x4(halves[j], halves[j + 8], 0xdd);
+  }
+#else
+  for (Index i = 0; i < LANES; ++i)
+    for (Index j = 0; j < i; ++j) {
+      const float other = rows[i][j];
+      rows[i][j] = rows[j][i];
+      rows[j][i] = other;
+    }
+#endif
+}
+
 inline float sum(Vector value) {
   float total = 0;
   for (Index lane = 0; lane < LANES; ++lane) total += value[lane];

@@ -21,9 +21,10 @@ EXPORT void use_sgemm(void* function) { sgemm = reinterpret_cast<Sgemm>(function
 
 namespace {
 
-// A tile has 8 rows of 2 registers; a panel, so many lines of B of a tile's width.
+// A tile has 8 rows of 2 registers. A panel has so many lines of B of a tile's width; some of them are packed at once,
+// more where they are short: the longer the runs that are read, the quicker is memory.
 constexpr Index TILE_ROWS = 8, TILE_REGISTERS = 2, TILE_COLUMNS = TILE_REGISTERS * LANES;
-constexpr Index PANEL_LINES = 256, MOST_PANELS = 16;
+constexpr Index PANEL_LINES = 256, FULL_PANELS = 4, MOST_PANELS = 16;
 // From this depth on threads share out the depth: what they add up afterwards is small beside it.
 constexpr Index DEEP_PRODUCT = 4096, LARGEST_SUMS = 1 << 20;
 
@@ -61,30 +62,6 @@ constexpr Compute COMPUTE[TILE_ROWS][TILE_REGISTERS] = {
     {compute<7, 1>, compute<7, 2>}, {compute<8, 1>, compute<8, 2>},
 };
 
-// 16 rows of 16 floats as columns: pairs, fours, and then quarters of registers change places.
-void transpose(Vector (&rows)[LANES]) {
-  __m512 pairs[LANES], fours[LANES], halves[LANES];
-  for (int i = 0; i < LANES; i += 2) {
-    pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
-    pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
-  }
-  for (int i = 0; i < LANES; i += 4)
-    for (int j = 0; j < 2; ++j) {
-      const __m512d one = _mm512_castps_pd(pairs[i + j]), other = _mm512_castps_pd(pairs[i + j + 2]);
-      fours[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(one, other));
-      fours[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(one, other));
-    }
-  for (int i = 0; i < LANES; i += 8)
-    for (int j = 0; j < 4; ++j) {
-      halves[i + j] = _mm512_shuffle_f32x4(fours[i + j], fours[i + j + 4], 0x88);
-      halves[i + j + 4] = _mm512_shuffle_f32x4(fours[i + j], fours[i + j + 4], 0xdd);
-    }
-  for (int j = 0; j < 8; ++j) {
-    rows[j] = _mm512_shuffle_f32x4(halves[j], halves[j + 8], 0x88);
-    rows[j + 8] = _mm512_shuffle_f32x4(halves[j], halves[j + 8], 0xdd);
-  }
-}
-
 // `depth` lines of some columns of B, panel by panel.
 void pack(const Matrix& b, Index depth, Index columns, float* panels) {
   const Index size = depth * TILE_COLUMNS;
@@ -109,9 +86,8 @@ void pack(const Matrix& b, Index depth, Index columns, float* panels) {
 
 void serial(Index rows, Index columns, Index depth, const Matrix& a, const Matrix& b, float* to, Index stride,
             bool adds) {
-  alignas(64) float panels[PANEL_LINES * TILE_COLUMNS];
-  // As many panels as there is room for: the longer the runs, the quicker is memory.
-  const Index wide = TILE_COLUMNS * (depth ? std::clamp<Index>(PANEL_LINES / depth, 1, MOST_PANELS) : 1);
+  alignas(64) float panels[FULL_PANELS * PANEL_LINES * TILE_COLUMNS];
+  const Index wide = TILE_COLUMNS * (depth ? std::clamp<Index>(FULL_PANELS * PANEL_LINES / depth, FULL_PANELS, MOST_PANELS) : 1);
   for (Index left = 0; left < columns; left += wide) {
     const Index end = std::min(left + wide, columns);
     for (Index first = 0; first == 0 || first < depth; first += PANEL_LINES) {

@@ -128,17 +128,20 @@ struct Kernels {
   Index rows, columns, row_stride, column_stride;
   Index place(Index row, Index column) const { return 9 * (row * row_stride + column * column_stride); }
   Index size() const { return rows * columns; }
+  // Floats of a frequency: a line more keeps frequencies out of the same set.
+  Index stride() const { return size() + LANES; }
 };
 
-// G g Gᵀ of kernels, flipped if so wanted: [16, rows, columns].
+// G g Gᵀ of kernels, flipped if so wanted: [16, rows, columns], a frequency `stride` floats long.
 void transform_kernels(const Kernels& kernels, const float* weight, bool flipped, float* transformed) {
 #pragma omp parallel for schedule(static) if (kernels.size() > WORTH_THREADS)
   for (Index column = 0; column < kernels.columns; column += LANES)
     for (Index row = 0; row < kernels.rows; ++row) {
       const Index count = std::min(LANES, kernels.columns - column);
-      Vector g[9] = {}, down[4][3];
-      for (Index lane = 0; lane < count; ++lane)
-        for (Index k = 0; k < 9; ++k) g[flipped ? 8 - k : k][lane] = weight[kernels.place(row, column + lane) + k];
+      Vector g[LANES] = {}, down[4][3];
+      for (Index lane = 0; lane < count; ++lane) g[lane] = load(weight + kernels.place(row, column + lane), 9);
+      transpose(g);
+      if (flipped) std::reverse(g, g + 9);
       for (Index j = 0; j < 3; ++j) {
         const Vector outer = 0.5f * (g[j] + g[6 + j]), inner = 0.5f * g[3 + j];
         down[0][j] = g[j];
@@ -148,11 +151,11 @@ void transform_kernels(const Kernels& kernels, const float* weight, bool flipped
       }
       for (Index i = 0; i < 4; ++i) {
         const Vector outer = 0.5f * (down[i][0] + down[i][2]), inner = 0.5f * down[i][1];
-        float* to = transformed + 4 * i * kernels.size() + row * kernels.columns + column;
+        float* to = transformed + 4 * i * kernels.stride() + row * kernels.columns + column;
         store(to, down[i][0], count);
-        store(to + kernels.size(), outer + inner, count);
-        store(to + 2 * kernels.size(), outer - inner, count);
-        store(to + 3 * kernels.size(), down[i][2], count);
+        store(to + kernels.stride(), outer + inner, count);
+        store(to + 2 * kernels.stride(), outer - inner, count);
+        store(to + 3 * kernels.stride(), down[i][2], count);
       }
     }
 }
@@ -163,13 +166,13 @@ void transform_kernel_gradient(const Kernels& kernels, const float* transformed,
   for (Index row = 0; row < kernels.rows; ++row)
     for (Index column = 0; column < kernels.columns; column += LANES) {
       const Index count = std::min(LANES, kernels.columns - column);
-      Vector down[3][4], g[9];
+      Vector down[3][4], g[LANES] = {};
       for (Index j = 0; j < 4; ++j) {
         Vector m[4] = {};
         for (Index part = 0; part < parts; ++part)
           for (Index i = 0; i < 4; ++i) {
             const Index frequency = part * FREQUENCIES + 4 * i + j;
-            m[i] += load(transformed + frequency * kernels.size() + row * kernels.columns + column, count);
+            m[i] += load(transformed + frequency * kernels.stride() + row * kernels.columns + column, count);
           }
         const Vector m0 = m[0], m1 = 0.5f * m[1], m2 = 0.5f * m[2], m3 = m[3];
         down[0][j] = m0 + m1 + m2;
@@ -182,32 +185,36 @@ void transform_kernel_gradient(const Kernels& kernels, const float* transformed,
         g[3 * i + 1] = m1 - m2;
         g[3 * i + 2] = m1 + m2 + down[i][3];
       }
-      for (Index lane = 0; lane < count; ++lane)
-        for (Index k = 0; k < 9; ++k) dweight[kernels.place(row, column + lane) + k] = g[k][lane];
+      transpose(g);
+      for (Index lane = 0; lane < count; ++lane) store(dweight + kernels.place(row, column + lane), g[lane], 9);
     }
 }
 
-// x [C, H, W, N] with kernels [16, O, C] → y [O, H', W', N].
+// x [C, H, W, N] with transformed kernels [16, O, C] → y [O, H', W', N].
 void convolve(Index channels, Index height, Index width, Index pad_top, Index pad_left, const float* x,
-              const float* kernels, const float* bias, Index filters, const Tiles& tiles, float* y) {
-  const ThreadBuffers inputs(Transformed::size(channels, tiles)), outputs(Transformed::size(filters, tiles));
-#pragma omp parallel
-  {
-    const Transformed seen(channels, tiles, inputs.own()), made(filters, tiles, outputs.own());
-#pragma omp for schedule(static)
-    for (Index first = 0; first < tiles.count; first += tiles.of_block) {
-      const Index end = std::min(first + tiles.of_block, tiles.count), size = (end - first) * tiles.batch;
+              const Kernels& kernels, const float* transformed, const float* bias, const Tiles& tiles, float* y) {
+  // Where there are fewer blocks than threads, these share out the filters.
+  const Index shares = std::min((omp_get_max_threads() + tiles.blocks() - 1) / tiles.blocks(), kernels.rows);
+  const ThreadBuffers inputs(Transformed::size(channels, tiles));
+  const ThreadBuffers outputs(Transformed::size((kernels.rows + shares - 1) / shares, tiles));
+#pragma omp parallel for schedule(static) collapse(2)
+  for (Index block = 0; block < tiles.blocks(); ++block)
+    for (Index share = 0; share < shares; ++share) {
+      const Share own(kernels.rows, share, shares);
+      const Transformed seen(channels, tiles, inputs.own()), made(own.size, tiles, outputs.own());
+      const Index first = block * tiles.of_block, end = std::min(first + tiles.of_block, tiles.count);
+      const Index size = (end - first) * tiles.batch;
       for (Index channel = 0; channel < channels; ++channel)
         transform_input(tiles, first, end, x + channel * height * width * tiles.batch, height, width, pad_top, pad_left,
                         seen, channel * size);
       for (Index frequency = 0; frequency < FREQUENCIES; ++frequency)
-        multiply(filters, size, channels, plain(kernels + frequency * filters * channels, channels),
+        multiply(own.size, size, channels,
+                 plain(transformed + frequency * kernels.stride() + own.begin * channels, channels),
                  plain(seen.at(frequency, 0), size), made.at(frequency, 0), size);
-      for (Index filter = 0; filter < filters; ++filter)
-        transform_output(tiles, first, end, made, filter * size, bias ? bias[filter] : 0,
-                         y + filter * tiles.rows * tiles.columns * tiles.batch);
+      for (Index filter = 0; filter < own.size; ++filter)
+        transform_output(tiles, first, end, made, filter * size, bias ? bias[own.begin + filter] : 0,
+                         y + (own.begin + filter) * tiles.rows * tiles.columns * tiles.batch);
     }
-  }
 }
 
 }  // namespace
@@ -223,25 +230,25 @@ bool fits(const Plan& plan) {
 
 void forward(const Plan& plan, const float* x, const float* weight, const float* bias, float* y) {
   const Kernels kernels{plan.filters, plan.channels, plan.channels, 1};
-  const Buffer transformed(FREQUENCIES * kernels.size());
+  const Buffer transformed(FREQUENCIES * kernels.stride());
   transform_kernels(kernels, weight, false, transformed.data);
-  convolve(plan.channels, plan.height, plan.width, plan.pad_top, plan.pad_left, x, transformed.data, bias, plan.filters,
+  convolve(plan.channels, plan.height, plan.width, plan.pad_top, plan.pad_left, x, kernels, transformed.data, bias,
            Tiles(plan.rows, plan.columns, plan.batch, COLUMNS), y);
 }
 
 void input_gradient(const Plan& plan, const float* dy, const float* weight, float* dx) {
   const Kernels kernels{plan.channels, plan.filters, 1, plan.channels};
-  const Buffer transformed(FREQUENCIES * kernels.size());
+  const Buffer transformed(FREQUENCIES * kernels.stride());
   transform_kernels(kernels, weight, true, transformed.data);
-  convolve(plan.filters, plan.rows, plan.columns, 2 - plan.pad_top, 2 - plan.pad_left, dy, transformed.data, nullptr,
-           plan.channels, Tiles(plan.height, plan.width, plan.batch, COLUMNS), dx);
+  convolve(plan.filters, plan.rows, plan.columns, 2 - plan.pad_top, 2 - plan.pad_left, dy, kernels, transformed.data,
+           nullptr, Tiles(plan.height, plan.width, plan.batch, COLUMNS), dx);
 }
 
 void weight_gradient(const Plan& plan, const float* dy, const float* x, float* dweight) {
   const Kernels kernels{plan.filters, plan.channels, plan.channels, 1};
   const Tiles tiles(plan.rows, plan.columns, plan.batch, GRADIENT_COLUMNS);
   // Threads share out the tiles, each with sums of its own, and where those were too large the channels.
-  const Index threads = omp_get_max_threads(), sums = FREQUENCIES * kernels.size();
+  const Index threads = omp_get_max_threads(), sums = FREQUENCIES * kernels.stride();
   const Index parts = std::clamp<Index>(MOST_SUMS / sums, 1, std::min(threads, tiles.blocks()));
   const Index shares = std::min((threads + parts - 1) / parts, plan.channels);
   const Buffer product(parts * sums);
@@ -263,7 +270,7 @@ void weight_gradient(const Plan& plan, const float* dy, const float* x, float* d
         for (Index frequency = 0; frequency < FREQUENCIES; ++frequency)
           multiply(plan.filters, own.size, size, plain(gradient.at(frequency, 0), size),
                    transposed(seen.at(frequency, 0), size),
-                   product.data + part * sums + frequency * kernels.size() + own.begin, plan.channels,
+                   product.data + part * sums + frequency * kernels.stride() + own.begin, plan.channels,
                    block > blocks.begin);
       }
     }
