@@ -87,7 +87,8 @@ void pack(const Matrix& b, Index depth, Index columns, float* panels) {
 void serial(Index rows, Index columns, Index depth, const Matrix& a, const Matrix& b, float* to, Index stride,
             bool adds) {
   alignas(64) float panels[FULL_PANELS * PANEL_LINES * TILE_COLUMNS];
-  const Index wide = TILE_COLUMNS * (depth ? std::clamp<Index>(FULL_PANELS * PANEL_LINES / depth, FULL_PANELS, MOST_PANELS) : 1);
+  const Index wide =
+      TILE_COLUMNS * std::clamp<Index>(FULL_PANELS * PANEL_LINES / std::max<Index>(depth, 1), FULL_PANELS, MOST_PANELS);
   for (Index left = 0; left < columns; left += wide) {
     const Index end = std::min(left + wide, columns);
     for (Index first = 0; first == 0 || first < depth; first += PANEL_LINES) {
