@@ -363,7 +363,10 @@ def test_every_convolution_and_linear_layer_runs_in_integers(converted, tmp_path
 def test_integers_keep_to_the_limits_of_relu6_and_no_float_operation_parts_them():
     network, twin, learnt = fake_quantized("limited")
     integers = quantize(exported("limited", twin), learnt, images())
-    assert all(node.input[0].endswith(".int") for node in integers.graph.node if node.op_type == "Clip")
+    made_by = {name: node for node in integers.graph.node for name in node.output}
+    clips = [node for node in integers.graph.node if node.op_type == "Clip"]
+    assert clips
+    assert all(made_by[node.input[0]].op_type == "QuantizeLinear" for node in clips)
     assert distance(run(integers, images()), fake(network, images())) < CLOSE
 
 
@@ -442,7 +445,19 @@ def test_weights_are_exactly_the_integers_of_training(tmp_path):
     expected = np.round(weight * 127 / np.abs(weight).max(axis=(1, 2, 3), keepdims=True))
     # A negative factor of the BatchNorm2D turns the signs of a channel.
     signs = np.sign(network[0][1].weight.numpy()).reshape(-1, 1, 1, 1)
-    np.testing.assert_array_equal(stored[f"{learnt[0].name}.int"], signs * expected)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    np.testing.assert_array_equal(stored[made_by[first.input[1]].input[0]], signs * expected)
+
+
+def test_names_are_short_and_equal_constants_are_stored_once():
+    _, twin, learnt = fake_quantized("plain")
+    model = quantize(exported("plain", twin), learnt, images())
+    graph = model.graph
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    assert all(len(name) <= 4 for node in graph.node for name in (*node.input, *node.output) if name not in ends)
+    stored = [(tensor.data_type, tuple(tensor.dims), tensor.raw_data) for tensor in graph.initializer]
+    assert len(stored) == len(set(stored))
 
 
 def test_a_dead_channel_with_a_bias_beyond_32_bits_keeps_its_value(tmp_path):

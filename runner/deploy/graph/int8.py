@@ -130,6 +130,7 @@ class _Quantizer:
                     done.add(end)
                 if end in grids:
                     self.floats[end] = self.round(end, end, grids[end])
+        self.result.compact()
         return self.result.write()
 
     def layer(self, node: NodeProto) -> QuantizedWeight | None:

@@ -55,6 +55,26 @@ class Graph:
             onnx.checker.check_model(result, full_check=True)
         return result
 
+    def compact(self) -> None:
+        """Store equal constants once, and give all tensors but the ends short names, in place.
+
+        Of an int8 file long names and zeros of grids are a tenth.
+        """
+        short = {name: name for name in (*self.inputs, *self.outputs)}
+        constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        for name in dict.fromkeys(name for node in self.nodes for name in (*node.input, *node.output)):
+            own = f"t{len(short)}"
+            if name in self.constants:
+                value = self.constants[name]
+                own = constants.setdefault((str(value.dtype), value.shape, value.tobytes()), own)
+            # An input that is left out has an empty name.
+            short.setdefault(name, own if name else "")
+        for node in self.nodes:
+            node.input[:] = [short[name] for name in node.input]
+            node.output[:] = [short[name] for name in node.output]
+            node.name = node.output[0]
+        self.constants = {short[name]: value for name, value in self.constants.items() if name in short}
+
     @property
     def inputs(self) -> list[str]:
         return [value.name for value in self.model.graph.input]
