@@ -26,6 +26,8 @@ from .switch import Switch
 
 #: Fewest values of a GELU or a layer normalisation for the kernels (`python -m benchmarks.transformers` times as many).
 WORTH_A_CALL = 1 << 16
+#: Fewest products of a linear layer for the kernels.
+WORTH_PRODUCTS = 1 << 20
 #: If on, every layer computes as Paddle does.
 stock = Switch()
 #: If on, activations are neither clipped nor rounded: a different rounding of one value would change everything after
@@ -253,6 +255,17 @@ class LayerNorm(nn.LayerNorm):
         return tokens.LayerNorm.apply(x, self.weight, self.bias, math.prod(shape), self._epsilon)
 
 
+class Linear(nn.Linear):
+    """`nn.Linear` of many rows by matrix products."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs, outputs = self.weight.shape
+        # What does not fit is left to Paddle, which says so.
+        if not applies(x, self.weight, self.bias) or x.size * outputs < WORTH_PRODUCTS or x.shape[-1] != inputs:
+            return super().forward(x)
+        return tokens.Linear.apply(x, self.weight, self.bias)
+
+
 #: Paddle's layer → its faster class; these pass batch-last maps on to each other.
 FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.Conv2D: Conv2D,
@@ -268,7 +281,7 @@ PLAIN = {faster: plain for plain, faster in FASTER.items()}
 #: Layers that compute the same of any tensor as Paddle's: they neither have nor change a layout.
 ANY_LAYOUT: dict[type[nn.Layer], type[nn.Layer]] = {
     Pact: Clip, FakeQuantMovingAverageAbsMax: FakeQuantize, Rounding: KeptRounding, nn.GELU: GELU,
-    nn.LayerNorm: LayerNorm,
+    nn.LayerNorm: LayerNorm, nn.Linear: Linear,
 }  # fmt: skip
 
 

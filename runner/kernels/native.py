@@ -25,7 +25,8 @@ _SIZES = [_INDEX, _INDEX, _INDEX]
 #: Function → types of its arguments.
 SIGNATURES = {
     "use_sgemm": [_POINTER],
-    "product": [*_SIZES, _POINTER, _INT, _POINTER, _INT, _POINTER],
+    "linear_forward": [*_SIZES, *[_POINTER] * 4],
+    "linear_gradient": [*_SIZES, *[_POINTER] * 6],
     "threads": [],
     "failure": [],
     "new_plan": [_POINTER, _POINTER],
@@ -68,7 +69,7 @@ _RESULTS = {"threads": _INT, "failure": ctypes.c_char_p, "meet": _INT, "hits": _
 #: Functions that return an outcome: those that allocate memory.
 _FALLIBLE = (
     "new_plan", "convolution_forward", "convolution_input_gradient", "convolution_weight_gradient",
-    "product", "depthwise_weight_gradient", "average", "adamw", "resample", "change",
+    "linear_forward", "linear_gradient", "depthwise_weight_gradient", "average", "adamw", "resample", "change",
 )  # fmt: skip
 _RESULTS |= dict.fromkeys(_FALLIBLE, _INT)
 

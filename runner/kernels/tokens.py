@@ -67,3 +67,35 @@ class Gelu(Function):
         dx = empty(x.shape)
         native.kernels().gelu_gradient(x.size, x.data_ptr(), dy.data_ptr(), dx.data_ptr())
         return (dx,)
+
+
+class Linear(Function):
+    """Rows x [..., I] times weights [I, O], and a bias [O] or None: [..., O]."""
+
+    tensors = 3
+
+    @staticmethod
+    def compute(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x, weight = dense(x), dense(weight)
+        inputs, outputs = weight.shape
+        ctx.sizes = (x.size // inputs, inputs, outputs)
+        y = empty([*x.shape[:-1], outputs])
+        native.kernels().linear_forward(*ctx.sizes, x.data_ptr(), weight.data_ptr(), address(bias), y.data_ptr())
+        # The gradient with respect to the input does not need the input.
+        _, *of_weight = ctx.wants
+        ctx.shape = x.shape
+        ctx.save_for_backward(weight, *([x] if any(of_weight) else []))
+        return y
+
+    @staticmethod
+    def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *inputs = ctx.saved_tensor()
+        shapes = ctx.shape, weight.shape, weight.shape[1:]
+        dx, dweight, dbias = (
+            empty(shape) if is_wanted else None for shape, is_wanted in zip(shapes, ctx.wants, strict=True)
+        )
+        native.kernels().linear_gradient(
+            *ctx.sizes, address(inputs[0] if inputs else None), weight.data_ptr(), dy.data_ptr(), address(dx),
+            address(dweight), address(dbias),
+        )  # fmt: skip
+        return dx, dweight, dbias

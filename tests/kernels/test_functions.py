@@ -54,22 +54,6 @@ def assert_same(found, expected, tolerance=1e-4):
 
 @many
 @given(
-    rows=st.integers(1, 40), columns=st.integers(1, 150), depth=st.one_of(st.integers(0, 600), st.integers(4096, 5000)),
-    transposed=st.tuples(st.booleans(), st.booleans()), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_products_of_matrices(rows, columns, depth, transposed, seed):
-    generator = np.random.default_rng(seed)
-    a, b = (generator.standard_normal(shape, dtype=np.float32) for shape in ((rows, depth), (depth, columns)))
-    stored = [np.ascontiguousarray(one.T if other else one) for one, other in zip((a, b), transposed, strict=True)]
-    found = np.full((rows, columns), np.nan, np.float32)
-    (of_a, of_b), (a_is, b_is) = (one.ctypes.data for one in stored), transposed
-    native.kernels().product(rows, columns, depth, of_a, a_is, of_b, b_is, found.ctypes.data)
-    expected = a.astype(np.float64) @ b.astype(np.float64)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * max(1, depth) ** 0.5 * 4)
-
-
-@many
-@given(
     batch=st.sampled_from([1, 2, 5, 16, 33, 70]), groups=st.integers(1, 3), inputs=st.integers(1, 5),
     outputs=st.integers(1, 5), height=small, width=small, kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)), padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),

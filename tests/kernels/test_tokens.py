@@ -74,6 +74,37 @@ def assert_close(found, expected, tolerance):
 
 
 @many
+@given(
+    leading=st.lists(st.integers(1, 7), max_size=2), rows=st.one_of(st.integers(1, 70), st.integers(4096, 5000)),
+    inputs=st.integers(1, 150), outputs=st.integers(1, 150), has_bias=st.booleans(), transposed=st.booleans(),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_linear_layers_are_products_of_matrices(leading, rows, inputs, outputs, has_bias, transposed, seed):
+    generator = np.random.default_rng(seed)
+    # Depths beyond a block of the kernels, of either kind.
+    leading = leading if rows < 100 else []
+    shapes = [[*leading, rows, inputs], [inputs, outputs], [outputs]]
+    x, weight, bias = (generator.standard_normal(shape).astype(np.float32) for shape in shapes)
+    bias = bias if has_bias else None
+    found = results(tokens.Linear.apply, x, weight, bias, transposed=transposed)
+    exact = [None if one is None else one.astype(np.float64) for one in (x, weight, bias)]
+    y = exact[0] @ exact[1] + (exact[2] if has_bias else 0)
+    dy = upstream(y).astype(np.float64)
+    expected = [y, dy @ exact[1].T, exact[0].reshape(-1, inputs).T @ dy.reshape(-1, outputs)]
+    expected += [dy.reshape(-1, outputs).sum(0)] if has_bias else []
+    assert_close(found, expected, 2e-5)
+
+
+@pytest.mark.parametrize("frozen", ["x", "weight", "bias"])
+def test_a_frozen_part_of_a_linear_layer_gets_no_gradient(frozen):
+    tensors = {name: paddle.randn(shape) for name, shape in (("x", [9, 40]), ("weight", [40, 50]), ("bias", [50]))}
+    for name, tensor in tensors.items():
+        tensor.stop_gradient = name == frozen
+    tokens.Linear.apply(*tensors.values()).sum().backward()
+    assert [name for name, tensor in tensors.items() if tensor.grad is None] == [frozen]
+
+
+@many
 @given(shape=shapes, scale=st.sampled_from([1e-3, 1.0, 30.0, 1e10]), transposed=st.booleans(), seed=st.integers(0, 99))
 def test_gelu_is_exact_and_paddles(shape, scale, transposed, seed):
     x = (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)

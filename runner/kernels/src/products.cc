@@ -5,8 +5,6 @@
 
 #include "products.h"
 
-#include "boundary.h"
-
 namespace {
 
 // cblas_sgemm of the library that Paddle brings along.
@@ -160,12 +158,3 @@ void multiply(Index rows, Index columns, Index depth, const Matrix& a, const Mat
 }
 
 #endif
-
-// A [rows, depth] times B [depth, columns], either of them stored as its transpose, → [rows, columns].
-EXPORT int product(Index rows, Index columns, Index depth, const float* a, int a_is_transposed, const float* b,
-                   int b_is_transposed, float* to) {
-  return guarded([=] {
-    multiply(rows, columns, depth, a_is_transposed ? transposed(a, rows) : plain(a, depth),
-             b_is_transposed ? transposed(b, depth) : plain(b, columns), to, columns, false);
-  });
-}
