@@ -7,12 +7,16 @@ import logging
 
 import paddle
 import pytest
+from paddle import nn
 
 from runner import config as cfg
 from runner import models
 from runner.config import networks
 from runner.deploy import to_onnx
 from runner.errors import ConfigError
+from runner.kernels import native
+from runner.kernels.accelerate import accelerate
+from runner.kernels.layers import Accelerated
 from runner.models import paddleclas
 
 from .helpers import untrained
@@ -51,6 +55,19 @@ def test_images_give_logits_in_both_modes_and_every_parameter_is_trained(name, s
         assert network(images).shape == [2, 7]
     assert untrained(built(name, size), size) == []
     assert capfd.readouterr().out == ""
+
+
+@needed
+@pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
+def test_the_layout_of_maps_changes_at_the_ends_of_a_network_only():
+    network = built("PPLCNet_x1_0", 32)
+    names, kinds = list(network.state_dict()), {type(layer) for layer in network.sublayers()}
+    accelerate(network, (3, 32, 32))
+    assert list(network.state_dict()) == names
+    assert not any(issubclass(kind, nn.AdaptiveAvgPool2D) for kind in kinds - {nn.AdaptiveAvgPool2D})
+    fast = [layer for layer in network.sublayers() if isinstance(layer, Accelerated)]
+    assert sum(layer.enters + layer.leaves for layer in fast) == 2
+    assert sum(isinstance(layer, nn.AdaptiveAvgPool2D) for layer in fast) == 3
 
 
 @needed
