@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import paddle
@@ -14,7 +15,7 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D
 
 from ..models.efficientnet_lite import DropConnect
 from ..models.input_check import preserved
-from . import activations, autotune, blocks, fallback, layers, native
+from . import activations, autotune, blocks, fallback, layers, native, paddleclas
 from .layers import FASTER, PLAIN, Accelerated
 from .settings import fits
 
@@ -49,9 +50,10 @@ def accelerate(network: nn.Layer, input_shape: tuple[int, int, int]) -> None:
         fallback.accelerate(network)
         return
     for layer in network.sublayers(include_self=True):
-        kind = _KINDS.get(type(layer))
-        if kind and fits(layer):
-            layer.__class__ = kind
+        kind: Any = type(layer)
+        faster = _KINDS.get(kind) or paddleclas.faster(kind)
+        if faster and fits(layer):
+            layer.__class__ = faster
     if not any(_is_trained_by_kernels(layer) for layer in network.sublayers(include_self=True)):
         # Layers of another dtype would gain nothing, and the network does not take float32 images.
         _apply(network, {})

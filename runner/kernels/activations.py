@@ -79,6 +79,11 @@ class Silu(nn.Silu):
 FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     nn.ReLU: ReLU, nn.ReLU6: ReLU6, nn.Hardswish: Hardswish, nn.Swish: Swish, nn.Silu: Silu,
 }  # fmt: skip
+#: Layer, also a faster one → its activation's place in `ACTIVATIONS`.
+KINDS: dict[type[nn.Layer], int] = {
+    nn.ReLU: _RELU, nn.ReLU6: _RELU6, nn.Hardswish: _HARDSWISH, nn.Swish: _SWISH, nn.Silu: _SWISH,
+}  # fmt: skip
+KINDS |= {FASTER[plain]: kind for plain, kind in KINDS.items()}
 
 # As in layers.py.
 for _kind in FASTER.values():

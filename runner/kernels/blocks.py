@@ -1,4 +1,4 @@
-"""Residual blocks whose normalisations apply the ReLU behind them, the last one with the shortcut added.
+"""Blocks of networks whose normalisations apply the activation behind them, and add the shortcut before it.
 
 Wherever a layer inside is not just what the block was built with, such as one with hooks or another normalisation, the
 block computes as its original does.
@@ -6,13 +6,15 @@ block computes as its original does.
 
 from __future__ import annotations
 
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 from paddle.jit import marker
+from paddle.vision import ops
 from paddle.vision.models import resnet as of_paddle
 
 from ..models import mobilenet_v3, resnet
 from . import layers
-from .activations import ReLU
+from .activations import KINDS
 from .native import ACTIVATIONS
 
 _RELU = ACTIVATIONS.index("relu")
@@ -22,21 +24,23 @@ class BasicBlock(of_paddle.BasicBlock):
     """`BasicBlock` of Paddle's ResNets."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _are_plain(self.relu, self.bn1, self.bn2):
+        if not (is_relu(self.relu) and is_norm(self.bn2)):
             return super().forward(x)
-        y = _normalized(self.bn1, self.conv1(x))
-        return _joined(self, self.bn2, self.conv2(y), x)
+        y = activated(self.bn1, self.relu, self.conv1(x))
+        y = self.conv2(y)
+        return joined(self.bn2, y, x if self.downsample is None else self.downsample(x))
 
 
 class BottleneckBlock(of_paddle.BottleneckBlock):
     """`BottleneckBlock` of Paddle's ResNets."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _are_plain(self.relu, self.bn1, self.bn2, self.bn3):
+        if not (is_relu(self.relu) and is_norm(self.bn3)):
             return super().forward(x)
-        y = _normalized(self.bn1, self.conv1(x))
-        y = _normalized(self.bn2, self.conv2(y))
-        return _joined(self, self.bn3, self.conv3(y), x)
+        y = activated(self.bn1, self.relu, self.conv1(x))
+        y = activated(self.bn2, self.relu, self.conv2(y))
+        y = self.conv3(y)
+        return joined(self.bn3, y, x if self.downsample is None else self.downsample(x))
 
 
 class ThinBasicBlock(resnet.BasicBlock):
@@ -44,46 +48,59 @@ class ThinBasicBlock(resnet.BasicBlock):
 
     def forward(self, features: Tensor) -> Tensor:
         last = self.conv2
-        if not (
-            type(last) is mobilenet_v3.ConvNorm
-            and not _has_hooks(last)
-            and _is_norm(last.bn, layers.FusedNorm)
-            and last.bn.activation is mobilenet_v3.identity
-        ):
+        if not (type(last) is mobilenet_v3.ConvNorm and not has_hooks(last) and is_norm(last.bn)):
             return super().forward(features)
         shortcut = features if self.shortcut is None else self.shortcut(features)
-        return _normalized(last.bn, last.conv(self.conv1(features)), shortcut)
+        return joined(last.bn, last.conv(self.conv1(features)), shortcut)
 
 
-def _are_plain(relu: nn.Layer, *norms: nn.Layer) -> bool:
-    is_relu = type(relu) in (nn.ReLU, ReLU) and not _has_hooks(relu)
-    return is_relu and all(_is_norm(norm, layers.BatchNorm2D) for norm in norms)
+class ConvNormActivation(ops.ConvNormActivation):
+    """`ConvNormActivation` of Paddle's MobileNets."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self) != 3:
+            return super().forward(x)
+        convolution, norm, activation = self
+        return activated(norm, activation, convolution(x))
 
 
-def _is_norm(norm: nn.Layer, kind: type[nn.Layer]) -> bool:
-    """Whether the kernels compute a normalisation, and nobody looks at its output."""
-    return type(norm) is kind and not _has_hooks(norm) and layers.normalizes(norm)
+def is_relu(layer: nn.Layer) -> bool:
+    """Whether a layer is a ReLU whose output nobody else looks at."""
+    return KINDS.get(type(layer)) == _RELU and not has_hooks(layer)
 
 
-def _has_hooks(layer: nn.Layer) -> bool:
+def is_norm(layer: nn.Layer) -> bool:
+    """Whether a layer is a normalisation alone, by the kernels, whose output nobody else looks at."""
+    alone = type(layer) is layers.BatchNorm2D or (
+        type(layer) is layers.FusedNorm and layer.activation is mobilenet_v3.identity
+    )
+    return alone and not has_hooks(layer) and layers.normalizes(layer)
+
+
+def has_hooks(layer: nn.Layer) -> bool:
+    """Whether something is called with what a layer computes."""
     return bool(layer._forward_pre_hooks or layer._forward_post_hooks)
 
 
-def _joined(block: nn.Layer, norm: nn.Layer, y: Tensor, x: Tensor) -> Tensor:
-    return _normalized(norm, y, x if block.downsample is None else block.downsample(x))
+def activated(norm: nn.Layer, activation: nn.Layer, x: Tensor) -> Tensor:
+    """What an activation behind a normalisation gives for x, in one pass if possible."""
+    kind = KINDS.get(type(activation))
+    if kind is None or has_hooks(activation) or not is_norm(norm) or not layers.applies(x):
+        return activation(norm(x))
+    return layers.normalized(norm, x, kind)
 
 
-def _normalized(norm: nn.Layer, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-    """The ReLU of normalised maps [C, H, W, N], plus a shortcut."""
-    if layers.applies(x, shortcut) and (shortcut is None or shortcut.shape == x.shape):
+def joined(norm: nn.Layer, x: Tensor, shortcut: Tensor) -> Tensor:
+    """The ReLU of normalised maps [C, H, W, N] plus a shortcut."""
+    if layers.applies(x, shortcut) and shortcut.shape == x.shape:
         return layers.normalized(norm, x, _RELU, shortcut)
-    y = norm(x)
-    return nn.functional.relu(y if shortcut is None else y + shortcut)
+    return F.relu(norm(x) + shortcut)
 
 
 #: Block → its faster class.
 FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     of_paddle.BasicBlock: BasicBlock, of_paddle.BottleneckBlock: BottleneckBlock, resnet.BasicBlock: ThinBasicBlock,
+    ops.ConvNormActivation: ConvNormActivation,
 }  # fmt: skip
 
 # As in layers.py.

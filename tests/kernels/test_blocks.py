@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
+from paddle.vision import ops
 from paddle.vision.models import resnet as of_paddle
 
+from runner import config as cfg
+from runner import models
 from runner.kernels import blocks, functions, native
 from runner.kernels.accelerate import accelerate
 from runner.kernels.layers import stock
@@ -116,6 +119,10 @@ def results(network, images):
     return found
 
 
+def last_norm(kind, block):
+    return {"basic": lambda: block.bn2, "bottleneck": lambda: block.bn3, "thin": lambda: block.conv2.bn}[kind]()
+
+
 def assert_same(found, expected, tolerance=1e-3):
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours is None) == (theirs is None)
@@ -187,7 +194,7 @@ def test_a_hook_inside_sees_what_the_original_computes(kind, at, shortcuts):
         block = network.blocks[1]
         if at == "activation":
             return block.conv2 if kind == "thin" else block.relu
-        return block.conv2.bn if kind == "thin" else block.bn2
+        return last_norm(kind, block)
 
     seen = []
 
@@ -207,8 +214,7 @@ def test_a_hook_inside_sees_what_the_original_computes(kind, at, shortcuts):
 @kinds
 def test_a_hook_that_changes_an_output_changes_the_logits(kind, shortcuts):
     def change(network):
-        norm = network.blocks[2].conv2.bn if kind == "thin" else network.blocks[2].bn2
-        norm.register_forward_post_hook(lambda layer, inputs, output: output * 0.5)
+        last_norm(kind, network.blocks[2]).register_forward_post_hook(lambda layer, inputs, output: output * 0.5)
 
     assert_paddles(kind, shortcuts, change, fused=2)
 
@@ -217,8 +223,23 @@ def test_a_hook_that_changes_an_output_changes_the_logits(kind, shortcuts):
 def test_other_layers_inside_are_called(kind, shortcuts):
     def change(network):
         block = network.blocks[0]
-        norm = block.conv2 if kind == "thin" else block
-        setattr(norm, "bn" if kind == "thin" else "bn2", nn.Identity())
+        parent, name = {"basic": (block, "bn2"), "bottleneck": (block, "bn3"), "thin": (block.conv2, "bn")}[kind]
+        setattr(parent, name, nn.Identity())
+
+    assert_paddles(kind, shortcuts, change, fused=2)
+
+
+@kinds
+def test_a_normalisation_of_another_class_is_called(kind, shortcuts):
+    # As those are whose statistics are shared between processes.
+    def change(network):
+        norm = last_norm(kind, network.blocks[0])
+
+        class Doubled(type(norm)):
+            def forward(self, x):
+                return 2 * super().forward(x)
+
+        norm.__class__ = Doubled
 
     assert_paddles(kind, shortcuts, change, fused=2)
 
@@ -226,8 +247,7 @@ def test_other_layers_inside_are_called(kind, shortcuts):
 @kinds
 def test_settings_that_the_kernels_do_not_have(kind, shortcuts):
     def change(network):
-        block = network.blocks[0]
-        (block.conv2.bn if kind == "thin" else block.bn2)._use_global_stats = True
+        last_norm(kind, network.blocks[0])._use_global_stats = True
 
     assert_paddles(kind, shortcuts, change, fused=2)
 
@@ -254,6 +274,39 @@ def test_stock_blocks_copies_and_exports(kind, shortcuts, tmp_path):
     np.testing.assert_allclose(loaded(pictures()).numpy(), expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(copy.deepcopy(network)(pictures()).numpy(), expected, rtol=0, atol=1e-4)
     assert sum(one for one, _ in shortcuts) == 3
+
+
+def test_a_convolution_with_its_normalisation_and_activation_is_two_passes(shortcuts):
+    network = models.build(cfg.Vision(architecture="mobilenet_v2", kwargs={"scale": 0.25}), 10)
+    accelerate(network, (3, 64, 64))
+    images = paddle.to_tensor(np.random.default_rng(1).standard_normal((8, 3, 64, 64), dtype=np.float32))
+    network.eval()
+    with stock():
+        expected = network(images).numpy()
+    shortcuts.clear()
+    np.testing.assert_allclose(network(images).numpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    fused = sum(isinstance(layer, ops.ConvNormActivation) for layer in network.sublayers())
+    assert shortcuts.count((False, "relu6")) == fused > 30
+
+
+@pytest.mark.parametrize("order", ["another norm", "another activation", "hooks"])
+def test_other_layers_in_a_convolution_with_its_activation_are_called(order, shortcuts):
+    paddle.seed(0)
+    block = ops.ConvNormActivation(3, 8)
+    network = nn.Sequential(block, nn.Conv2D(8, 4, 1), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(4, 10))
+    accelerate(network, (3, 12, 12))
+    if order == "another norm":
+        block[1] = nn.Identity()
+    elif order == "another activation":
+        block[2] = nn.Tanh()
+    else:
+        block[1].register_forward_post_hook(lambda layer, inputs, output: 2 * output)
+    network.eval()
+    with stock():
+        expected = network(pictures()).numpy()
+    shortcuts.clear()
+    np.testing.assert_allclose(network(pictures()).numpy(), expected, rtol=0, atol=1e-5)
+    assert (False, "relu") not in shortcuts
 
 
 @kinds

@@ -53,7 +53,8 @@ void backward(Index channels, Index size, const float* x, const float* dy, const
     dbeta[channel] = sum(total);
     // Behind the end of a row are zeros that are no pixels; their gradient is 0, so they count in neither sum.
     dgamma[channel] = sum(product);
-    const Vector of_mean = all(training ? dbeta[channel] / size : 0), of_rate = all(training ? dgamma[channel] / size : 0);
+    const Vector of_mean = all(training ? dbeta[channel] / size : 0);
+    const Vector of_rate = all(training ? dgamma[channel] / size : 0);
     const Vector outer = factor * scale;
     for (Index i = 0; i < size; i += LANES) {
       const Vector normal = (load(from + i, size - i) - center) * scale;
@@ -103,9 +104,9 @@ void backward_alone(Index channels, const float* x, const float* dy, const float
 }  // namespace
 
 // x [C, S] → y, with the batch's statistics, which are kept as mean [C] and 1/√(variance + ε) [C] for the gradient;
-// running averages keep `momentum` of their value, their variance divides by S as Paddle's does. Of one value a channel, as
-// of one image with a map of one pixel, y is that value, and running averages stay as they are: so it is with Paddle.
-// A shortcut [C, S], unless it is null, is added before the activation.
+// running averages keep `momentum` of their value, their variance divides by S as Paddle's does. Of one value a
+// channel, as of one image with a map of one pixel, y is that value, and running averages stay as they are: so it is
+// with Paddle. A shortcut [C, S], unless it is null, is added before the activation.
 EXPORT void normalize_batch(Index channels, Index size, const float* x, const float* gamma, const float* beta,
                             float epsilon, float momentum, int activation, const float* shortcut, float* running_mean,
                             float* running_variance, float* mean, float* rate, float* y) {
@@ -126,8 +127,8 @@ EXPORT void normalize_running(Index channels, Index size, const float* x, const 
 }
 
 // dy [C, S] → dx [C, S], dgamma [C], dbeta [C]; `training` says whether mean and rate came from this very x. After a
-// shortcut, y is the output, from which the slope of the activation is told (NONE, RELU, RELU6), and dshortcut [C, S] is
-// filled; otherwise both are null.
+// shortcut, y is the output, from which the slope of the activation is told (NONE, RELU, RELU6), and dshortcut [C, S]
+// is filled; otherwise both are null.
 EXPORT void normalize_gradient(Index channels, Index size, const float* x, const float* dy, const float* mean,
                                const float* rate, const float* gamma, const float* beta, int activation,
                                const float* y, int training, float* dx, float* dgamma, float* dbeta,
