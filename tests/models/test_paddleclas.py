@@ -86,7 +86,8 @@ def test_the_layout_of_maps_changes_at_the_ends_of_a_network_only(name, pools):
     ],
 )
 def test_blocks_take_few_passes_and_give_paddles_gradients(name, activated, joined, gated, monkeypatch):
-    network, calls = built(name, 32), []
+    paddle.seed(0)
+    network, calls = built(name, 64), []
 
     def counting(function, entry):
         compute = function.compute
@@ -104,12 +105,12 @@ def test_blocks_take_few_passes_and_give_paddles_gradients(name, activated, join
     counting(functions.BatchNorm, kind)
     counting(functions.Gate, lambda arguments: "gate")
     names = list(network.state_dict())
-    accelerate(network, (3, 32, 32))
+    accelerate(network, (3, 64, 64))
     assert list(network.state_dict()) == names
     for layer in network.sublayers():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
-    images = paddle.to_tensor(np.random.default_rng(1).standard_normal((16, 3, 32, 32), dtype=np.float32))
+    images = paddle.to_tensor(np.random.default_rng(1).standard_normal((16, 3, 64, 64), dtype=np.float32))
     for training in (False, True):
         network.train() if training else network.eval()
         calls.clear()
