@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import paddle
@@ -14,8 +15,8 @@ from paddle.nn.quant.quant_layers import QuantizedConv2D
 
 from ..models.efficientnet_lite import DropConnect
 from ..models.input_check import preserved
-from . import autotune, fallback, layers, native
-from .layers import ANY_LAYOUT, FASTER, PLAIN, Accelerated
+from . import activations, autotune, blocks, fallback, layers, native, paddleclas
+from .layers import FASTER, PLAIN, Accelerated
 from .settings import fits
 
 log = logging.getLogger("runner")
@@ -28,7 +29,9 @@ IMAGES = 16
 TOLERANCE = 1e-3
 #: Layers whose randomness would make two training passes of the same batch differ.
 _RANDOM = (nn.Dropout, nn.Dropout2D, nn.AlphaDropout, DropConnect)
-_CHANGING = (nn.Conv2D, QuantizedConv2D, nn.AdaptiveAvgPool2D, nn.MaxPool2D)
+_CHANGING = (nn.Conv2D, QuantizedConv2D, nn.AdaptiveAvgPool2D, nn.MaxPool2D, nn.AvgPool2D)
+#: Layer → its faster class.
+_KINDS = FASTER | layers.ANY_LAYOUT | activations.FASTER | blocks.FASTER
 
 #: Name of an accelerated layer → whether its input and its output are changed to and from the batch-last layout.
 Layout = dict[str, tuple[bool, bool]]
@@ -47,9 +50,10 @@ def accelerate(network: nn.Layer, input_shape: tuple[int, int, int]) -> None:
         fallback.accelerate(network)
         return
     for layer in network.sublayers(include_self=True):
-        kind = ANY_LAYOUT.get(type(layer)) or FASTER.get(type(layer))
-        if kind and fits(layer):
-            layer.__class__ = kind
+        kind: Any = type(layer)
+        faster = _KINDS.get(kind) or paddleclas.faster(kind)
+        if faster and fits(layer):
+            layer.__class__ = faster
     if not any(_is_trained_by_kernels(layer) for layer in network.sublayers(include_self=True)):
         # Layers of another dtype would gain nothing, and the network does not take float32 images.
         _apply(network, {})

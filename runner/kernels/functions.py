@@ -55,18 +55,19 @@ class Convolution(Function):
 class BatchNorm(Function):
     """Batch normalisation and activation of maps [C, …]; running averages [C] are updated in place.
 
-    As in Paddle, a channel with a single value is not normalised in training, and does not update the running averages;
-    and γ and β get gradients only if both require one.
+    A shortcut of the same shape is added before the activation, which then is none, ReLU or ReLU6. As in Paddle, a
+    channel with a single value is not normalised in training, and does not update the running averages; and γ and β get
+    gradients only if both require one.
     """
 
-    tensors = 3
+    tensors = 4
 
     @staticmethod
     def compute(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, running: tuple[Tensor, Tensor], epsilon: float,
-        momentum: float, activation: int, training: bool,
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, shortcut: Tensor | None, running: tuple[Tensor, Tensor],
+        epsilon: float, momentum: float, activation: int, training: bool,
     ) -> Tensor:  # fmt: skip
-        x = dense(x)
+        x, shortcut = dense(x), None if shortcut is None else dense(shortcut)
         channels, *rest = shape = x.shape
         y, rate, kernels = empty(shape), empty([channels]), native.kernels()
         average, variance = running
@@ -74,29 +75,33 @@ class BatchNorm(Function):
         if training:
             mean = empty([channels])
             kernels.normalize_batch(
-                *arguments, momentum, activation, average.data_ptr(), variance.data_ptr(), mean.data_ptr(),
-                rate.data_ptr(), y.data_ptr(),
+                *arguments, momentum, activation, address(shortcut), average.data_ptr(), variance.data_ptr(),
+                mean.data_ptr(), rate.data_ptr(), y.data_ptr(),
             )  # fmt: skip
         else:
             mean = average.clone()
             kernels.normalize_running(
-                *arguments, activation, mean.data_ptr(), variance.data_ptr(), rate.data_ptr(), y.data_ptr()
-            )
-        ctx.save_for_backward(x, gamma, beta, mean, rate)
+                *arguments, activation, address(shortcut), mean.data_ptr(), variance.data_ptr(), rate.data_ptr(),
+                y.data_ptr(),
+            )  # fmt: skip
+        # The output itself would keep its own gradient function, and with it this context, alive.
+        ctx.save_for_backward(x, gamma, beta, mean, rate, *([] if shortcut is None else [y.detach()]))
         ctx.activation, ctx.training = activation, training
         return y
 
     @staticmethod
     def gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, gamma, beta, mean, rate = ctx.saved_tensor()
+        x, gamma, beta, mean, rate, *outputs = ctx.saved_tensor()
         channels, *rest = shape = x.shape
         dx, dgamma, dbeta = empty(shape), empty([channels]), empty([channels])
+        y, dshortcut = (outputs[0], empty(shape)) if outputs else (None, None)
         native.kernels().normalize_gradient(
             channels, math.prod(rest), x.data_ptr(), dy.data_ptr(), mean.data_ptr(), rate.data_ptr(), gamma.data_ptr(),
-            beta.data_ptr(), ctx.activation, ctx.training, dx.data_ptr(), dgamma.data_ptr(), dbeta.data_ptr(),
+            beta.data_ptr(), ctx.activation, address(y), ctx.training, dx.data_ptr(), dgamma.data_ptr(),
+            dbeta.data_ptr(), address(dshortcut),
         )  # fmt: skip
-        _, *both = ctx.wants
-        return (dx, dgamma, dbeta) if all(both) else (dx, None, None)
+        _, *both, _ = ctx.wants
+        return (dx, dgamma, dbeta, dshortcut) if all(both) else (dx, None, None, dshortcut)
 
 
 class ToBatchLast(Function):

@@ -127,33 +127,34 @@ class BatchNorm2D(Accelerated, nn.BatchNorm2D):
     """`nn.BatchNorm2D`: one channel is one row."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _normalized(self, x, 0) if _normalizes(self, x) else self._by(nn.BatchNorm2D, x)
+        return normalized(self, x, 0) if normalizes(self, x) else self._by(nn.BatchNorm2D, x)
 
 
 class FusedNorm(Accelerated, ActivatedNorm):
     """`ActivatedNorm` in one pass, for the activations that the kernels have."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _normalizes(self, x):
+        if not normalizes(self, x):
             return self._by(ActivatedNorm, x)
         name = getattr(self.activation, "__name__", "")
-        if self.activation in (F.relu, F.relu6, F.hardswish):
-            return _normalized(self, x, ACTIVATIONS.index(name))
-        return self.activation(_normalized(self, x, 0))
+        if self.activation in (F.relu, F.relu6, F.hardswish, F.swish):
+            return normalized(self, x, ACTIVATIONS.index(name))
+        return self.activation(normalized(self, x, 0))
 
 
-def _normalizes(layer: nn.BatchNorm2D, x: Tensor) -> bool:
+def normalizes(layer: nn.BatchNorm2D, x: Tensor | None = None) -> bool:
     """Whether the kernels support the settings of a normalisation, which may have changed since it was accelerated."""
     is_usual = layer._use_global_stats is None
     return is_usual and applies(x, layer.weight, layer.bias, layer._mean, layer._variance)
 
 
-def _normalized(layer: nn.BatchNorm2D, x: Tensor, activation: int) -> Tensor:
+def normalized(layer: nn.BatchNorm2D, x: Tensor, activation: int, shortcut: Tensor | None = None) -> Tensor:
+    """Batch-last maps normalised by a layer, plus a shortcut of the same shape, activated."""
     if x.shape[0] != layer.weight.shape[0]:
         raise ValueError(f"{layer.full_name()} takes {layer.weight.shape[0]} channels, not {x.shape[0]}")
     return functions.BatchNorm.apply(
-        x, layer.weight, layer.bias, (layer._mean, layer._variance), layer._epsilon, layer._momentum, activation,
-        layer.training,
+        x, layer.weight, layer.bias, shortcut, (layer._mean, layer._variance), layer._epsilon, layer._momentum,
+        activation, layer.training,
     )  # fmt: skip
 
 
@@ -180,6 +181,16 @@ class MaxPool2D(Accelerated, nn.MaxPool2D):
             channels,
         )  # fmt: skip
         return self._leave(functions.MaxPool.apply(x, geometry))
+
+
+class AvgPool2D(Accelerated, nn.AvgPool2D):
+    """`nn.AvgPool2D`: Paddle's, in its own layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not applies(x):
+            return self._by(nn.AvgPool2D, x)
+        y = nn.AvgPool2D.forward(self, x if self.enters else functions.ToBatchFirst.apply(x))
+        return y if self.leaves else functions.ToBatchLast.apply(y)
 
 
 class FusedGate(Accelerated, Gate):
@@ -274,6 +285,7 @@ FASTER: dict[type[nn.Layer], type[nn.Layer]] = {
     ActivatedNorm: FusedNorm,
     nn.AdaptiveAvgPool2D: MeanPool,
     nn.MaxPool2D: MaxPool2D,
+    nn.AvgPool2D: AvgPool2D,
     Gate: FusedGate,
     DropConnect: BatchLastDropConnect,
 }

@@ -9,8 +9,8 @@ from typing import Any
 
 from . import build
 
-#: Activations that normalisation can apply, in the order of `Activation` in src/activation.h.
-ACTIVATIONS = ("none", "relu", "hardswish", "relu6")
+#: Activations, alone or in the same pass as a normalisation, in the order of `Activation` in src/activation.h.
+ACTIVATIONS = ("none", "relu", "hardswish", "relu6", "swish")
 #: Instead of the position of a maximum, stored in a byte, if there is none; as in src/maps.cc.
 NOWHERE = 255
 #: Results of functions that can fail, in the order of `Outcome` in src/boundary.h.
@@ -37,11 +37,13 @@ SIGNATURES = {
     "depthwise_forward": [_POINTER] * 5,
     "depthwise_input_gradient": [_POINTER] * 4,
     "depthwise_weight_gradient": [_POINTER] * 5,
-    "normalize_batch": [_INDEX, _INDEX, *[_POINTER] * 3, _FLOAT, _FLOAT, _INT, *[_POINTER] * 5],
-    "normalize_running": [_INDEX, _INDEX, *[_POINTER] * 3, _FLOAT, _INT, *[_POINTER] * 4],
-    "normalize_gradient": [_INDEX, _INDEX, *[_POINTER] * 6, _INT, _INT, *[_POINTER] * 3],
+    "normalize_batch": [_INDEX, _INDEX, *[_POINTER] * 3, _FLOAT, _FLOAT, _INT, *[_POINTER] * 6],
+    "normalize_running": [_INDEX, _INDEX, *[_POINTER] * 3, _FLOAT, _INT, *[_POINTER] * 5],
+    "normalize_gradient": [_INDEX, _INDEX, *[_POINTER] * 6, _INT, _POINTER, _INT, *[_POINTER] * 4],
     "layer_norm_forward": [_INDEX, _INDEX, *[_POINTER] * 3, _FLOAT, _POINTER, _POINTER],
     "layer_norm_gradient": [_INDEX, _INDEX, *[_POINTER] * 8],
+    "activation_forward": [_INDEX, _INT, *[_POINTER] * 2],
+    "activation_gradient": [_INDEX, _INT, *[_POINTER] * 3],
     "gelu_forward": [_INDEX, _POINTER, _POINTER],
     "gelu_gradient": [_INDEX, *[_POINTER] * 3],
     "transpose": [_INDEX, _INDEX, _POINTER, _POINTER],

@@ -35,6 +35,8 @@ def fits(layer: nn.Layer) -> bool:
             plain = not (layer.return_mask or layer.ceil_mode) and layer.data_format == "NCHW"
             pairs = _is_pair(layer.padding) and _is_pair(layer.ksize)
             return plain and pairs and math.prod(pair(layer.ksize)) <= NOWHERE
+        case nn.AvgPool2D():
+            return layer.data_format == "NCHW"
         case FakeQuantMovingAverageAbsMax():
             return layer._reduce_type is None
     return True

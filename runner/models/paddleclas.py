@@ -27,6 +27,7 @@ from .vision import AUXILIARY, refuse
 
 #: Arguments that networks have for the number of classes, and for the image size that they are built for.
 CLASSES, SIZES = ("class_num", "num_classes"), ("img_size", "image_size")
+_POOL = nn.AdaptiveAvgPool2D
 
 
 def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: dict[str, Any]) -> nn.Layer:
@@ -53,6 +54,7 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
         with _own_names():
             network = function(**direct)
             _rename(network)
+            _replace_pools(network)
     except (TypeError, ValueError, AssertionError, NotImplementedError, KeyError) as error:
         raise ConfigError(
             f"model.kwargs={kwargs} or data.image_size={list(size)} does not suit {architecture}: {error}"
@@ -159,6 +161,14 @@ def _rename(network: nn.Layer) -> None:
     """Give parameters unique names: optimizers identify them by name."""
     for parameter in network.parameters():
         parameter.name = unique_name.generate(parameter.name)
+
+
+def _replace_pools(network: nn.Layer) -> None:
+    """Make PaddleClas' `AdaptiveAvgPool2D` Paddle's, which it equals except on NPUs, so that the kernels know it."""
+    for layer in network.sublayers():
+        is_own = type(layer).__module__.endswith("custom_devices_layers") and type(layer).__base__ is _POOL
+        if is_own and layer.device != "npu":
+            layer.__class__ = _POOL
 
 
 @functools.cache

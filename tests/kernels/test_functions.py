@@ -128,11 +128,11 @@ def test_normalisation_and_activation(batch, channels, height, width, training, 
     x, gamma, beta = numbers((batch, channels, height, width), 0), numbers(channels, 1), numbers(channels, 2)
     start = [np.linspace(-1, 1, channels, dtype=np.float32), np.linspace(0.5, 2, channels, dtype=np.float32)]
     running = [[paddle.to_tensor(value) for value in start] for _ in range(2)]
-    act = {"none": lambda y: y, "relu": F.relu, "hardswish": F.hardswish, "relu6": F.relu6}[activation]
+    act = (lambda y: y) if activation == "none" else getattr(F, activation)
 
     def by_kernels(x, gamma, beta):
         return functions.BatchNorm.apply(
-            x, gamma, beta, tuple(running[0]), 1e-5, momentum, native.ACTIVATIONS.index(activation), training
+            x, gamma, beta, None, tuple(running[0]), 1e-5, momentum, native.ACTIVATIONS.index(activation), training
         )
 
     def by_paddle(x, gamma, beta):
@@ -154,7 +154,7 @@ def test_normalisation_far_from_zero_is_as_exact_as_paddles(shape, ratio):
         running = [paddle.zeros(shape[1:2], dtype), paddle.ones(shape[1:2], dtype)]
 
         def ours(x, gamma, beta):
-            return functions.BatchNorm.apply(x, gamma, beta, tuple(running), 1e-5, 0.9, 0, True)
+            return functions.BatchNorm.apply(x, gamma, beta, None, tuple(running), 1e-5, 0.9, 0, True)
 
         def theirs(x, gamma, beta):
             return F.batch_norm(x, *running, gamma, beta, True, 0.9, 1e-5)
@@ -177,7 +177,7 @@ def test_the_first_value_of_a_row_may_be_far_from_the_others(first):
     x[0, :, 0, 0] = first
     running = [[paddle.zeros([3]), paddle.ones([3])] for _ in range(2)]
     gamma, beta = paddle.ones([3]), paddle.zeros([3])
-    ours = batch_last(lambda x: functions.BatchNorm.apply(x, gamma, beta, tuple(running[0]), 1e-5, 0.9, 0, True))
+    ours = batch_last(lambda x: functions.BatchNorm.apply(x, gamma, beta, None, tuple(running[0]), 1e-5, 0.9, 0, True))
     found, expected = ours(x).numpy(), F.batch_norm(x, *running[1], gamma, beta, True, 0.9, 1e-5).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     for own, other in zip(*running, strict=True):
@@ -251,7 +251,7 @@ def test_what_is_not_a_number_stays_visible():
     gamma, beta, average, variance = (paddle.ones([2]) for _ in range(4))
     for activation in range(len(native.ACTIVATIONS)):
         for training in (True, False):
-            y = functions.BatchNorm.apply(x, gamma, beta, (average, variance), 1e-5, 0.9, activation, training)
+            y = functions.BatchNorm.apply(x, gamma, beta, None, (average, variance), 1e-5, 0.9, activation, training)
             assert paddle.isnan(y).any()
     assert paddle.isnan(functions.MaxPool.apply(x, Geometry(4, 2, 3, 3, 2, (3, 3), (1, 1), (0, 0), (1, 1), 2))).any()
     assert paddle.isnan(functions.Clip.apply(x, paddle.ones([1]))).any()

@@ -87,7 +87,7 @@ def assert_paddles(change=lambda network: None, images=None, modes=("train", "ev
     return fast
 
 
-@pytest.mark.parametrize("activation", [lambda y: y, F.relu, F.hardswish, F.tanh])
+@pytest.mark.parametrize("activation", [lambda y: y, F.relu, F.hardswish, F.swish, F.tanh])
 @pytest.mark.parametrize("training", [True, False])
 def test_one_value_a_channel_is_left_as_it_is_and_so_are_the_running_averages(activation, training):
     layers_ = [ActivatedNorm(20, activation) for _ in range(2)]
@@ -139,6 +139,27 @@ def test_half_frozen_normalisations_have_the_gradients_that_paddle_gives_them(fr
 def test_networks_that_become_float64_after_acceleration_compute_in_float64():
     fast = assert_paddles(lambda network: network.to(dtype="float64"), dtype="float64")
     assert fast(pictures(dtype="float64")).dtype == paddle.float64
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_average_pool_inside_keeps_the_layout_around_it(ceil, dtype):
+    class Pooled(Small):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.AvgPool2D(2, 2, ceil_mode=ceil)
+
+    paddle.seed(0)
+    plain = Pooled()
+    fast = Pooled()
+    fast.set_state_dict(plain.state_dict())
+    accelerate(fast, (3, 13, 13))
+    assert (fast.first.enters, fast.first.leaves, fast.mean.leaves) == (True, False, True)
+    assert (type(fast.pool), fast.pool.enters, fast.pool.leaves) == (layers.AvgPool2D, False, False)
+    for network in (plain, fast):
+        network.to(dtype=dtype)
+    images = pictures(side=13, dtype=dtype)
+    assert_same(results(fast, images), results(plain, images))
 
 
 @pytest.mark.parametrize("inside", ["first", "norm", "pool", "depthwise", "active", "mean"])

@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib.util
 import logging
 
+import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
 from runner import config as cfg
 from runner import models
 from runner.config import networks
 from runner.deploy import to_onnx
 from runner.errors import ConfigError
+from runner.kernels import functions, native
+from runner.kernels.accelerate import accelerate
+from runner.kernels.layers import Accelerated, stock
 from runner.models import paddleclas
 
 from .helpers import untrained
@@ -51,6 +56,109 @@ def test_images_give_logits_in_both_modes_and_every_parameter_is_trained(name, s
         assert network(images).shape == [2, 7]
     assert untrained(built(name, size), size) == []
     assert capfd.readouterr().out == ""
+
+
+@needed
+@pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
+@pytest.mark.parametrize(("name", "pools"), [("PPLCNet_x1_0", 3), ("ResNet18_vd", 1)])
+def test_the_layout_of_maps_changes_at_the_ends_of_a_network_only(name, pools):
+    network = built(name, 32)
+    names, kinds = list(network.state_dict()), {type(layer) for layer in network.sublayers()}
+    accelerate(network, (3, 32, 32))
+    assert list(network.state_dict()) == names
+    assert not any(issubclass(kind, nn.AdaptiveAvgPool2D) for kind in kinds - {nn.AdaptiveAvgPool2D})
+    fast = [layer for layer in network.sublayers() if isinstance(layer, Accelerated)]
+    assert sum(layer.enters + layer.leaves for layer in fast) == 2
+    assert sum(isinstance(layer, nn.AdaptiveAvgPool2D) for layer in fast) == pools
+
+
+@needed
+@pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
+@pytest.mark.parametrize(
+    ("name", "activated", "joined", "gated"),
+    [
+        ("PPLCNet_x0_25", 27, 0, 2),
+        ("PPLCNetV2_small", 21, 0, 4),
+        ("MobileNetV1_x0_25", 27, 0, 0),
+        ("MobileNetV3_small_x0_35", 24, 0, 9),
+        ("ResNet18_vd", 11, 8, 0),
+        ("ResNet50", 33, 16, 0),
+    ],
+)
+def test_blocks_take_few_passes_and_give_paddles_gradients(name, activated, joined, gated, monkeypatch):
+    paddle.seed(0)
+    network, calls = built(name, 64), []
+
+    def counting(function, entry):
+        compute = function.compute
+
+        def counted(ctx, *arguments):
+            calls.append(entry(arguments))
+            return compute(ctx, *arguments)
+
+        monkeypatch.setattr(function, "compute", staticmethod(counted))
+
+    def kind(arguments):
+        _, _, _, shortcut, _, _, _, activation, _ = arguments
+        return "plain" if not activation else "act" if shortcut is None else "sum"
+
+    counting(functions.BatchNorm, kind)
+    counting(functions.Gate, lambda arguments: "gate")
+    names = list(network.state_dict())
+    accelerate(network, (3, 64, 64))
+    assert list(network.state_dict()) == names
+    for layer in network.sublayers():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    pictures = paddle.to_tensor(np.random.default_rng(1).standard_normal((48, 3, 64, 64), dtype=np.float32))
+    # As in tests/kernels/test_accelerate.py: a value within rounding of 0 may pass its gradient on in one of the two
+    # only, which in most images none is.
+    for training in (False, True):
+        network.train() if training else network.eval()
+        differences = []
+        for images in pictures.split(3) if training else [one.tile([16, 1, 1, 1]) for one in pictures[:5].split(5)]:
+            calls.clear()
+            found = logits_and_gradients(network, images)
+            assert [calls.count(one) for one in ("act", "sum", "gate")] == [activated, joined, gated]
+            calls.clear()
+            with stock():
+                expected = logits_and_gradients(network, images)
+            assert not calls
+            each = [
+                np.linalg.norm(one - other) / max(np.linalg.norm(other), 1e-3)
+                for one, other in zip(found, expected, strict=True)
+            ]
+            assert each[0] < 1e-3
+            differences.append(np.median(each))
+        assert np.median(differences) < (0.05 if training else 1e-3)
+
+
+def logits_and_gradients(network, images):
+    logits = network(images)
+    nn.functional.cross_entropy(logits, paddle.arange(16) % 7).backward()
+    found = [one.grad.numpy() for one in network.parameters() if one.grad is not None]
+    network.clear_gradients()
+    return [logits.numpy(), *found]
+
+
+@needed
+@pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
+@pytest.mark.parametrize("name", ["PPLCNet_x0_25", "ResNet18_vd"])
+def test_a_hook_inside_a_block_sees_and_changes_what_the_block_computes(name):
+    network = built(name, 32)
+    accelerate(network, (3, 32, 32))
+    network.eval()
+    images, seen = paddle.ones([4, 3, 32, 32]), []
+    before = network(images).numpy()
+    norm = next(layer for layer in network.sublayers() if isinstance(layer, nn.BatchNorm2D))
+    hook = norm.register_forward_post_hook(lambda layer, inputs, output: seen.append(output) or 0 * output)
+    changed = network(images).numpy()
+    assert len(seen) == 1
+    assert np.abs(changed - before).max() > 0
+    with stock():
+        np.testing.assert_allclose(changed, network(images).numpy(), rtol=0, atol=1e-4)
+    hook.remove()
+    np.testing.assert_array_equal(network(images).numpy(), before)
 
 
 @needed

@@ -4,8 +4,6 @@
 
 namespace {
 
-typedef int Integers __attribute__((vector_size(4 * LANES)));
-
 // Φ(x), and exp(-x²/2), to which the density is proportional; both within a few units in the last place.
 struct Normal {
   Vector cdf, density;
@@ -19,16 +17,9 @@ inline Normal normal(Vector x) {
   // exp(-a²/2) = 2ⁿ·exp(rest): the upper half of a has an exact square, which is the larger part of the exponent.
   const Vector upper = (Vector)((Integers)a & ~0xfff);
   const Vector large = upper * upper * -0.5f;
-  // Adding 1.5·2²³ rounds to an integer, which the lowest bits of the sum are.
-  const Vector shifted = large * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+  const Vector shifted = large * 1.44269504f + ROUNDING, n = shifted - ROUNDING;
   const Vector rest = large - n * 0.693359375f + n * 2.12194440e-4f - (a - upper) * (a + upper) * 0.5f;
-  // The polynomial of Cephes' expf (Moshier, 1989).
-  Vector power = all(1.9875691500e-4f);
-  for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
-    power = power * rest + coefficient;
-  power = power * rest * rest + rest + 1;
-  const Vector scale = (Vector)(((Integers)shifted << 23) + 0x3f800000);
-  const Vector density = where(magnitude > limit, zero, power * scale);
+  const Vector density = where(magnitude > limit, zero, scaled_exponential(rest, shifted));
   // Φ(-a) / exp(-a²/2) is smooth: a polynomial in t = 1 / (1 + 0.26·a), fitted to a relative error of 2e-8.
   const Vector t = one / (1 + 0.26f * a);
   Vector ratio = all(0.030952683f);

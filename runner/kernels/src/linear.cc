@@ -19,8 +19,8 @@ EXPORT int linear_forward(Index rows, Index inputs, Index outputs, const float* 
 }
 
 // dy [R, O] → dx [R, I], dweight [I, O] and dbias [O], each unless null.
-EXPORT int linear_gradient(Index rows, Index inputs, Index outputs, const float* x, const float* weight, const float* dy,
-                           float* dx, float* dweight, float* dbias) {
+EXPORT int linear_gradient(Index rows, Index inputs, Index outputs, const float* x, const float* weight,
+                           const float* dy, float* dx, float* dweight, float* dbias) {
   return guarded([=] {
     if (dx) multiply(rows, inputs, outputs, plain(dy, outputs), transposed(weight, outputs), dx, inputs);
     if (dweight) multiply(inputs, outputs, rows, transposed(x, inputs), plain(dy, outputs), dweight, outputs);
