@@ -24,7 +24,10 @@ from .compression import run
 
 SETS = {
     "defects": ("solar_defects", ["experiment=finetune/defects"]),
-    "clipart": ("clipart", ["experiment=finetune/photos", "data.image_size=128", "train.epochs=6"]),
+    "clipart": (
+        "clipart",
+        ["experiment=finetune/photos", "data.image_size=128", "data.on_error=skip", "train.epochs=6"],
+    ),
 }
 TRAINED, SCRATCH = "weights", "random"
 #: Every part of the network at one learning rate.

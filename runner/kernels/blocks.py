@@ -58,7 +58,7 @@ class ConvNormActivation(ops.ConvNormActivation):
     """`ConvNormActivation` of Paddle's MobileNets."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(self) != 3:
+        if len(self) != 3 or not is_norm(self[1]):
             return super().forward(x)
         convolution, norm, activation = self
         return activated(norm, activation, convolution(x))

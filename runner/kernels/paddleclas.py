@@ -25,7 +25,7 @@ class ConvNorm(nn.Layer):
     """The name of what says whether there is an activation; empty if there always is."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.is_activated:
+        if not (self.is_activated and is_norm(self.bn)):
             return super().forward(x)
         x = self.avg_pool(x) if self.pools else x
         return activated(self.bn, getattr(self, self.activation), self.conv(x))

@@ -167,7 +167,7 @@ def _replace_pools(network: nn.Layer) -> None:
     """Make PaddleClas' `AdaptiveAvgPool2D` Paddle's, which it equals except on NPUs, so that the kernels know it."""
     for layer in network.sublayers():
         is_own = type(layer).__module__.endswith("custom_devices_layers") and type(layer).__base__ is _POOL
-        if is_own and layer.device != "npu":
+        if is_own and getattr(layer, "device", None) != "npu":
             layer.__class__ = _POOL
 
 

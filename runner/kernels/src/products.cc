@@ -129,7 +129,7 @@ void by_depth(Index parts, Index rows, Index columns, Index depth, const Matrix&
 
 void multiply(Index rows, Index columns, Index depth, const Matrix& a, const Matrix& b, float* to, Index stride,
               bool adds) {
-  const Index threads = omp_in_parallel() || rows * columns * depth < WORTH_THREADS ? 1 : omp_get_max_threads();
+  const Index threads = omp_get_level() > 0 || rows * columns * depth < WORTH_THREADS ? 1 : omp_get_max_threads();
   if (threads == 1) return serial(rows, columns, depth, a, b, to, stride, adds);
   if (depth >= DEEP_PRODUCT && threads * rows * columns <= LARGEST_SUMS)
     return by_depth(threads, rows, columns, depth, a, b, to, stride, adds);
@@ -152,7 +152,8 @@ void multiply(Index rows, Index columns, Index depth, const Matrix& a, const Mat
 void multiply(Index rows, Index columns, Index depth, const Matrix& a, const Matrix& b, float* to, Index stride,
               bool adds) {
   enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
-  const bool is_plain_a = a.column == 1, is_plain_b = b.column == 1;
+  // Both strides of a transposed line are 1, but it is shorter than the row of a plain matrix.
+  const bool is_plain_a = a.column == 1 && a.row >= depth, is_plain_b = b.column == 1 && b.row >= columns;
   sgemm(ROW_MAJOR, is_plain_a ? PLAIN : TRANSPOSED, is_plain_b ? PLAIN : TRANSPOSED, rows, columns, depth, 1, a.data,
         is_plain_a ? a.row : a.column, b.data, is_plain_b ? b.row : b.column, adds, to, stride);
 }

@@ -19,7 +19,7 @@ inline Matrix plain(const float* data, Index stride) { return {data, stride, 1};
 inline Matrix transposed(const float* data, Index stride) { return {data, 1, stride}; }
 
 // A [rows, depth] times B [depth, columns] → [rows, columns] with that stride, or added to it. Serial when called by one
-// of several threads. Sizes fit an int: a `Plan` has none that are larger. May throw std::bad_alloc in a single thread.
+// of several threads. Sizes are below 2³¹. May throw std::bad_alloc in a single thread.
 void multiply(Index rows, Index columns, Index depth, const Matrix& a, const Matrix& b, float* to, Index stride,
               bool adds = false);
 
