@@ -54,8 +54,8 @@ CASES = [
     Case("ResNet-18, 32×32, batch 128", model="resnet18", steps=60),
     Case("ResNet-18, 224×224, batch 16", model="resnet18", side=224, batch=16, steps=10, warm_up=5),
 ]
-#: What is promised of the first case: times as fast as stock Paddle, as PyTorch, as Lightning.
-PROMISED = {"paddle": 10.0, "torch": 1.0, "lightning": 1.0}
+#: What is promised of each case: times as fast as stock Paddle, as PyTorch, as Lightning.
+PROMISED = {"paddle": 10.0, "torch": 1.5, "lightning": 1.5}
 
 
 def by_peer(case: Case, peer: str) -> float:
@@ -116,12 +116,11 @@ def main() -> None:
             + [f"{ratios[peer]:.2f}" if peer in ratios else "–" for peer in PROMISED]
         )
         print(f"{case.name}: {ratios}", file=sys.stderr, flush=True)
-        if case is CASES[0]:
-            missed = [peer for peer, least in PROMISED.items() if ratios[peer] < least]
+        missed += [f"{case.name} against {peer}" for peer, ratio in ratios.items() if ratio < PROMISED[peer]]
     headings = ["images/s", "runner", "stock Paddle", "bare loop with kernels", "PyTorch", "Lightning"]
     harness.print_table([*headings, "÷ stock", "÷ PyTorch", "÷ Lightning"], rows)
     if missed:
-        sys.exit(f"Out of bounds: the first case against {', '.join(missed)}; promised are {PROMISED}.")
+        sys.exit(f"Out of bounds: {'; '.join(missed)}. Promised are {PROMISED} times their speed.")
 
 
 if __name__ == "__main__":
