@@ -72,7 +72,8 @@ class Silu(nn.Silu):
     """`nn.Silu` in all threads, unless it overwrites its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return Activation.apply(x, _SWISH) if _computes(x) and not getattr(self, "_inplace", False) else super().forward(x)
+        overwrites = getattr(self, "_inplace", False)
+        return Activation.apply(x, _SWISH) if _computes(x) and not overwrites else super().forward(x)
 
 
 #: Paddle's layer → its faster class.

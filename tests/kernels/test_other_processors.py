@@ -1,4 +1,4 @@
-"""The kernels of processors without AVX-512 compute the same: those of this one are compiled as for such a processor."""
+"""The kernels of processors without AVX-512 compute the same; they are compiled as for such a processor."""
 
 from __future__ import annotations
 

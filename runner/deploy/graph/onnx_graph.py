@@ -58,8 +58,8 @@ class Graph:
     def compact(self) -> None:
         """Store equal constants once, and give all tensors but the ends short names, in place.
 
-        Of an int8 file long names and zeros of grids are a tenth. A graph with graphs within, which name its tensors too,
-        stays as it is.
+        Of an int8 file long names and zeros of grids are a tenth. A graph with graphs within, which name its
+        tensors too, stays as it is.
         """
         if any(attribute.HasField("g") or attribute.graphs for node in self.nodes for attribute in node.attribute):
             return
