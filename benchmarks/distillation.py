@@ -73,9 +73,9 @@ def main() -> None:
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument("--minutes", type=float, default=5)
     limits.add_argument("--epochs", type=int, help="the same steps for all, instead of the same minutes")
-    whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--teacher", type=Path, metavar="RUN", help="folder of a finished run that teaches")
-    whose.add_argument("--teacher-minutes", type=float, default=20)
+    teacher_options = parser.add_mutually_exclusive_group()
+    teacher_options.add_argument("--teacher", type=Path, metavar="RUN", help="folder of a finished run that teaches")
+    teacher_options.add_argument("--teacher-minutes", type=float, default=20)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
     parser.add_argument("--quick", action="store_true")
@@ -86,7 +86,7 @@ def main() -> None:
         parser.error(f"--rows {','.join(unknown)}: unknown. Valid: {','.join(ROWS)}")
     best = None
     if options.teacher and not (best := measured(options.teacher)):
-        parser.error(f"--teacher {options.teacher}: this folder has no finished run")
+        parser.error(f"--teacher {options.teacher}: this folder has no finished run with a top-1 accuracy")
     seeds = 2 if options.quick else options.seeds
     images = QUICK if options.quick else ["data=fashion_mnist", f"data.root='{real_sets.fashion_mnist()}'"]
     length, teachers_length = images, images
@@ -184,9 +184,11 @@ def trained(directory: Path, *overrides: str) -> Trained:
 
 
 def measured(directory: Path) -> Trained | None:
-    """What the run in a directory reached; None if it is not finished."""
+    """What the run in a directory reached; None if it is not finished, or has no top-1 accuracy."""
     done = result.read(directory / RESULT, whole=True)
-    return Trained(done.final["top1"], done.final_progress.step, done.seconds) if done else None
+    if done is None or "top1" not in done.final:
+        return None
+    return Trained(done.final["top1"], done.final_progress.step, done.seconds)
 
 
 if __name__ == "__main__":

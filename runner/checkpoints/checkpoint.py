@@ -111,6 +111,7 @@ def _state(training: Training, about: About, seconds: float) -> State:
         networks=list(training.networks.trained),
         steps=training.steps,
         seconds=seconds,
+        precomputing_s=training.precomputing_s,
         progress=training.progress,
         schedules=[optimization.schedule.last_epoch for optimization in training.optimizations],
         scaler={} if scaler is None else {name: _plain(value) for name, value in scaler.state_dict().items()},

@@ -93,7 +93,7 @@ def _training_state(saved: Saved, training: Training) -> None:
     if training.precision.scaler is not None and saved.state.scaler:
         training.precision.scaler.load_state_dict(saved.state.scaler)
     seeding.restore(saved.state.random)
-    training.progress = saved.progress
+    training.progress, training.precomputing_s = saved.progress, saved.state.precomputing_s
     training.follow()
 
 

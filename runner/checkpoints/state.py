@@ -62,6 +62,8 @@ class State:
     """State of the gradient scaler; empty without one."""
     random: dict[str, Any]
     """State of every generator: `seeding.state`."""
+    precomputing_s: float = 0.0
+    """Seconds in which teachers' logits were computed before training, over all attempts."""
     digests: dict[str, str] = field(default_factory=dict)
     """File in the same folder → BLAKE2b of its bytes, 128 bits in hexadecimal digits."""
     plan: dict[str, Any] = field(default_factory=dict)

@@ -62,7 +62,7 @@ class Result:
     best: float | None
     """Its best value; NaN if it was never a number, None if nothing was validated."""
     seconds: float
-    """Seconds trained, over all attempts, and those in which the last one computed teachers' logits before."""
+    """Seconds trained, and those in which teachers' logits were computed before training, over all attempts."""
     temperature: float | None = None
     """The divisor of the deployed network's logits; None: 1."""
     calibrations: dict[str, Calibration] = field(default_factory=dict)

@@ -44,20 +44,21 @@ def compute(
 ) -> Precomputed:
     """The logits of all frozen networks: every process computes its part of each batch, and all receive the whole.
 
-    `loader` has the images with these indices (`Precomputed.images`), in this order. `tell` is called with (images
-    done, all images) after every batch.
+    `loader` has the images with these indices (`Precomputed.images`), in this order. Every process calls `tell` with
+    (images done, all images) after every batch.
     """
     teachers = [name for name in networks if name not in networks.trained]
     logits = {name: np.zeros((len(images), classes), np.float32) for name in teachers}
-    done = 0
+    batches, size = iter(loader), loader.config.eval_batch_size
     with untouched(networks):
-        for batch in loader:
-            for name, own in logits.items():
-                with precision.autocast():
-                    answers = networks[name](batch.images)
-                own[batch.indices] = answers.astype("float32").numpy()
-            done += batch.global_size
-            tell(done, len(images))
+        for begin in range(0, len(images), size):
+            # A process may have no image of the last batch.
+            if batch := next(batches, None):
+                for name, own in logits.items():
+                    with precision.autocast():
+                        answers = networks[name](batch.images)
+                    own[batch.indices] = answers.astype("float32").numpy()
+            tell(min(begin + size, len(images)), len(images))
     # One process may be much later than another.
     ranks.barrier_without_timeout()
     for own in logits.values():

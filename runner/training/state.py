@@ -94,6 +94,8 @@ class Training:
     """Prunes the networks between epochs."""
     precomputed: Precomputed | None = None
     """The logits of teachers, where they are not computed in every step."""
+    precomputing_s: float = 0.0
+    """Seconds in which those were computed, over all attempts."""
     shard: Shard = field(default_factory=lambda: Shard(Ranks()))
     """This process's share of each batch."""
     replicas: Replicas = field(init=False)

@@ -15,6 +15,7 @@ from ..models import Networks
 from ..runs.protocol import Heartbeat
 from ..training import precomputed
 from ..training.ema import Ema
+from ..training.loop import out_of_patience
 from ..training.state import Training
 from .stage import Stage, accuracy, sample
 
@@ -52,48 +53,63 @@ def teachers_accuracy(stage: Stage, name: str) -> str:
     return f"{name}: {stage.headline.title} {value:.4f} on {of} images of {split}"
 
 
-def precompute(config: cfg.Config, training: Training, notes: list[str]) -> float:
+def precompute(config: cfg.Config, training: Training, notes: list[str]) -> None:
     """Compute the teachers' logits for all images that are still trained on, if the config asks for it.
 
-    The teachers are not needed any more, and are removed. Returns the seconds that it took, by which the time budget is
-    smaller. Errors: ConfigError if none of that is left.
+    The teachers are not needed any more, and are removed. The time budget is smaller by the time that it takes. Errors:
+    ConfigError as soon as none is left.
     """
-    mode, ranks, clock = config.mode, training.ranks, training.clock
-    is_over = not config.train.trains or (clock is None and training.progress.step >= training.steps)
-    if not isinstance(mode, cfg.ClsTeacher) or not mode.precompute_logits or is_over:
-        return 0.0
+    mode, ranks, clock, step = config.mode, training.ranks, training.clock, training.progress.step
+    if not isinstance(mode, cfg.ClsTeacher) or not mode.precompute_logits or _is_over(training):
+        return
     began, heartbeat, networks = time.monotonic(), Heartbeat(), training.networks
     images, loader = _images(training)
+    count = terminal.counted(len(images), "image")
+
+    def elapsed(done: int) -> float:
+        """Seconds that it has taken so far. Errors: ConfigError if they leave no time for a step."""
+        seconds = time.monotonic() - began
+        if clock and clock.steps(step, clock.earlier + seconds) <= step:
+            # A resumed run keeps the key as it began.
+            remedy = "Raise it." if step else "Raise it, or use mode.precompute_logits=false."
+            raise ConfigError(
+                f"train.max_minutes={config.train.max_minutes:g}: computing the teachers' logits of {done:,} of "
+                f"{count} took {terminal.duration(seconds)}, which leaves no time to train. {remedy}"
+            )
+        return seconds
+
     with terminal.progress("computing the teachers' logits") as show:
 
-        def tell(done: int, count: int) -> None:
+        def tell(done: int, every: int) -> None:
             heartbeat.beat()
             if ranks.is_first:
-                show(done, count)
+                show(done, every)
+            if clock:
+                ranks.broadcast_from_first(lambda: elapsed(done))
 
         classes = len(training.loaders.classes)
         training.precomputed = precomputed.compute(networks, loader, images, classes, training.precision, ranks, tell)
+    seconds = ranks.broadcast_from_first(lambda: elapsed(len(images)))
     for name in mode.teachers:
         networks.remove_frozen(name)
-    seconds = ranks.broadcast_from_first(lambda: time.monotonic() - began)
+    training.precomputing_s += seconds
     if clock:
-        if seconds >= clock.budget:
-            raise ConfigError(
-                f"train.max_minutes={config.train.max_minutes:g}: computing the teachers' logits for "
-                f"{terminal.counted(len(images), 'image')} took {terminal.duration(seconds)}, which leaves no time to "
-                "train. Raise it, or use mode.precompute_logits=false."
-            )
         clock.budget -= seconds
     notes.append(
-        f"the teachers' logits for {terminal.counted(len(images), 'image')} were computed in "
-        f"{terminal.duration(seconds)} (mode.precompute_logits)"
+        f"the teachers' logits for {count} were computed in {terminal.duration(seconds)} (mode.precompute_logits)"
     )
     if training.loaders.train.augment.changes_images:
         notes.append(
             "the teachers see each image as an evaluation prepares it, while the student sees it augmented: their "
             "logits are computed once (mode.precompute_logits)"
         )
-    return seconds
+
+
+def _is_over(training: Training) -> bool:
+    """Whether no step is left: by the number of steps, the clock or `train.patience`."""
+    clock, step = training.clock, training.progress.step
+    steps = clock.steps(step, clock.earlier) if clock and step else training.steps
+    return step >= steps or out_of_patience(training)
 
 
 def _images(training: Training) -> tuple[np.ndarray, EvalLoader]:
@@ -104,8 +120,9 @@ def _images(training: Training) -> tuple[np.ndarray, EvalLoader]:
     """
     train, split, ranks = training.loaders.train, training.loaders.source.train, training.ranks
     images = np.arange(len(split))
-    if training.clock is None and training.steps < train.batches_per_epoch:
-        images = train.first_images(training.steps)
+    most = training.clock.most if training.clock else training.steps
+    if most and most < train.batches_per_epoch:
+        images = train.first_images(most)
         split = split.select(images)
     return images, EvalLoader(split, train.config, ranks.rank, ranks.world_size)
 

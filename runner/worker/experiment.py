@@ -51,8 +51,6 @@ class Experiment:
     """The images that its weights have seen when training ends; in the first process."""
     teachers: dict[str, str] = field(default_factory=dict)
     """Teacher → `same_teachers.digest` of it."""
-    precomputing_s: float = 0.0
-    """Seconds in which teachers' logits were computed, before training."""
 
     @property
     def parameters(self) -> str:
@@ -67,8 +65,7 @@ def build(
     listing: Path | None = None,
     whole: bool = True,
 ) -> Experiment:
-    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state →
-    teachers' logits.
+    """seed → data → networks → initial weights → prune → quantize → resumed weights → optimizers → resumed state.
 
     No part depends on one that is built later. With several processes the first one prunes and quantizes, the others
     copy the result; at the end all processes are synchronised. Images that cannot be read are listed in the file
@@ -120,11 +117,8 @@ def build(
     if ranks.world_size > 1:
         _synchronise(training, config.train, packed=fused)
     freezing.follow(training.progress.step)
-    precomputing_s = distilling.precompute(config, training, notes)
     trained_on = _trained_on(stage, config, saved, started) if ranks.is_first else seen.NONE
-    return Experiment(
-        config, stage.device, training, stage.about, notes, plan, costs, trained_on, stage.teachers, precomputing_s
-    )
+    return Experiment(config, stage.device, training, stage.about, notes, plan, costs, trained_on, stage.teachers)
 
 
 def _load(
@@ -197,7 +191,9 @@ def _clock(settings: cfg.Train, saved: reading.Saved | None) -> Clock | None:
         return None
     if saved is None:
         return Clock(settings.max_minutes, most=settings.max_steps)
-    return Clock(settings.max_minutes, saved.state.seconds, settings.max_steps, reserve=saved.progress.validation_s)
+    clock = Clock(settings.max_minutes, saved.state.seconds, settings.max_steps, reserve=saved.progress.validation_s)
+    clock.budget -= saved.state.precomputing_s
+    return clock
 
 
 def _classes(config: cfg.Config, saved: reading.Saved | None, started: list[Start]) -> data.ExpectedClasses | None:

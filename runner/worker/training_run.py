@@ -31,7 +31,7 @@ from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, UNR
 from ..tracking import lookup
 from ..training.loop import fit
 from ..training.state import Ending
-from . import experiment, finetuning, provenance, same_teachers
+from . import distilling, experiment, finetuning, provenance, same_teachers
 from .callbacks import Callbacks
 from .eta import TimeLeft
 from .experiment import Experiment
@@ -61,9 +61,13 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     data = provenance.describe_data(run)
     if ranks.any_rank(ranks.broadcast_from_first(lambda: data["digest"]) != data["digest"]):
         raise DataError("The processes of this run do not have the same images. Give every machine the same ones.")
+    if saved:
+        notes += ranks.broadcast_from_first(
+            lambda: [*check_data(saved, data), *same_teachers.check(saved, run.teachers, config.mode)]
+        )
+    distilling.precompute(config, run.training, run.notes)
     if not ranks.is_first:
         return assist(run, stop, heartbeat)
-    notes += [*check_data(saved, data), *same_teachers.check(saved, run.teachers, config.mode)] if saved else []
     notes += run.notes
     journal = open_journal(directory, run, saved, data, notes)
     display = open_display(directory, run)
@@ -95,7 +99,7 @@ def train(directory: Path, stop: StopSignal, attempt: int) -> int:
     note_ending(run, ending, journal, display)
     parallel.separate(run.training.networks)
     with heartbeat.behind_the_last_step():
-        finish(directory, run, journal, ending, run.precomputing_s + recorder.seconds)
+        finish(directory, run, journal, ending, run.training.precomputing_s + recorder.seconds)
         result = results.read(directory / RESULT)
         callbacks.tell("on_end", asdict(result) if result else {})
     return 0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import distillation
+from runner.runs import result as results
+from runner.runs.journal import RESULT
 from tests.docs.pages import ROOT
 
 
@@ -41,26 +44,30 @@ def test_a_row_that_there_is_not_is_refused_with_those_that_there_are(monkeypatc
 
 
 def test_a_teacher_is_a_run_that_is_finished(finished, monkeypatch, capsys, tmp_path):
-    known = distillation.measured(finished / "run")
-    assert known.steps == 2
-    assert 0 <= known.top1 <= 1
+    teacher_result = distillation.measured(finished / "run")
+    assert teacher_result.steps == 2
+    assert 0 <= teacher_result.top1 <= 1
     monkeypatch.setattr(sys, "argv", ["distillation", "--teacher", str(tmp_path)])
-    with pytest.raises(SystemExit):
-        distillation.main()
-    assert f"--teacher {tmp_path}: this folder has no finished run" in capsys.readouterr().err
+    result = results.read(finished / "run" / RESULT)
+    for final in (None, {"params": 1.0, "average_precision": 0.5}):
+        if final:
+            results.write(tmp_path / RESULT, replace(result, final=final))
+        with pytest.raises(SystemExit):
+            distillation.main()
+        assert f"--teacher {tmp_path}: this folder has no finished run with a top-1 accuracy" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_run_teaches_in_place_of_a_teacher_that_is_trained(tmp_path):
     command = [sys.executable, "-m", "benchmarks.distillation", "--quick", "data.image_size=32"]
 
-    def said(*words):
+    def stdout(*words):
         done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, timeout=560)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    teacher = said("--rows", "kd_precomputed", "--keep", str(tmp_path / "first")).splitlines()[0]
-    again = said("--rows", "labels,kd_precomputed", "--teacher", str(tmp_path / "first" / "teacher"))
+    teacher = stdout("--rows", "kd_precomputed", "--keep", str(tmp_path / "first")).splitlines()[0]
+    again = stdout("--rows", "labels,kd_precomputed", "--teacher", str(tmp_path / "first" / "teacher"))
     assert again.splitlines()[0] == teacher
     assert teacher.startswith("teacher: test top-1 ")
     assert "kd_precomputed over labels: " in again

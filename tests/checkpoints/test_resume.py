@@ -15,7 +15,7 @@ from runner.config import store
 from runner.runs.journal import CONFIG
 from runner.training.loop import fit
 from runner.training.state import Ending
-from runner.worker import experiment
+from runner.worker import distilling, experiment
 from tests.data import layouts
 
 #: 6 batches an epoch, 2 epochs; checkpoints within an epoch as well.
@@ -148,6 +148,7 @@ class Keeping:
 
 def trained(directory, config, saved=None, last=None):
     run = experiment.build(config, saved)
+    distilling.precompute(config, run.training, run.notes)
     observer = Keeping(directory, run, last)
     ending = fit(run.training, observer)
     return observer, ending

@@ -18,7 +18,7 @@ from runner.checkpoints.state import About
 from runner.config import store
 from runner.runs.journal import CONFIG
 from runner.training.loop import fit
-from runner.worker import experiment
+from runner.worker import distilling, experiment
 from tests.conftest import composed
 
 #: 44 images in batches of 16, the last one smaller and odd for two processes; dropout is on.
@@ -144,6 +144,7 @@ def digest(tensors: dict[str, paddle.Tensor]) -> str:
 
 def trained(overrides: list[str], ranks: parallel.Ranks) -> dict[str, object]:
     run = experiment.build(composed(*SHARED, *overrides), None, ranks)
+    distilling.precompute(run.config, run.training, run.notes)
     witness = Witness()
     fit(run.training, witness)
     networks = run.training.networks.state_dict()

@@ -55,9 +55,10 @@ def main(arguments: list[str]) -> int:
     device.load_paddle(config.train.threads)
     from ...report import lr_page
     from ...training import range_test
-    from ...worker import experiment
+    from ...worker import distilling, experiment
 
     run = experiment.build(range_test.configured(config, low, high, options.steps), whole=False)
+    distilling.precompute(run.config, run.training, run.notes)
     for note in run.notes:
         screen().print(Text(note, "yellow"), soft_wrap=True)
     with terminal.progress("training") as tell:
