@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Graph:
         for node in reversed(self.nodes):
             if needed & set(node.output):
                 alive.append(node)
-                needed |= set(node.input)
+                needed |= names_read(node)
         graph.node.extend(reversed(alive))
         graph.initializer.extend(
             numpy_helper.from_array(np.asarray(value, order="C"), name)
@@ -61,7 +62,7 @@ class Graph:
         Of an int8 file long names and zeros of grids are a tenth. A graph with graphs within, which name its
         tensors too, stays as it is.
         """
-        if any(attribute.HasField("g") or attribute.graphs for node in self.nodes for attribute in node.attribute):
+        if any(graphs_within(node) for node in self.nodes):
             return
         short = {name: name for name in (*self.inputs, *self.outputs)}
         constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -119,6 +120,35 @@ def copy(node: NodeProto, inputs: list[str] | None = None, outputs: list[str] | 
     if outputs:
         result.name = outputs[0]
     return result
+
+
+def graphs_within(node: NodeProto) -> list[GraphProto]:
+    """The graphs that a node contains, such as the branches of an If; they name tensors of the graph around them."""
+    return [graph for one in node.attribute for graph in ([one.g] if one.HasField("g") else [*one.graphs])]
+
+
+def names_read(node: NodeProto) -> set[str]:
+    """The tensors that a node reads, also in graphs within it."""
+    names = set(node.input)
+    for graph in graphs_within(node):
+        names |= {value.name for value in graph.output}.union(*map(names_read, graph.node)) - _names_of(graph)
+    return names
+
+
+def _names_of(graph: GraphProto) -> set[str]:
+    """The names that a graph gives, which may be those of tensors around it."""
+    return {one.name for one in (*graph.input, *graph.initializer)}.union(*(node.output for node in graph.node))
+
+
+def rename_inputs(node: NodeProto, names: Mapping[str, str]) -> None:
+    """Let a node, and graphs within it, read tensors by other names, in place."""
+    node.input[:] = [names.get(name, name) for name in node.input]
+    for graph in graphs_within(node):
+        outer = {name: new for name, new in names.items() if name not in _names_of(graph)}
+        for value in graph.output:
+            value.name = outer.get(value.name, value.name)
+        for inner in graph.node:
+            rename_inputs(inner, outer)
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
