@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 import paddle
@@ -68,11 +67,12 @@ def with_clips(twin: nn.Layer, quantized: list[QuantizedWeight]) -> nn.Layer:
     layer, whichever is smaller.
     """
     bounds = {weight.name: weight.bound for weight in quantized}
-    for name, layer in twin.named_sublayers():
-        bound = bounds.get(layer.weight.name) if isinstance(layer, (nn.Conv2D, nn.Linear)) else None
-        if bound is not None:
-            *path, last = name.split(".")
-            setattr(functools.reduce(getattr, path, twin), last, Clipped(layer, bound))
+    for parent in twin.sublayers(include_self=True):
+        # By the names that the parent has for them, which may contain dots.
+        for name, layer in list(parent._sub_layers.items()):
+            bound = bounds.get(layer.weight.name) if isinstance(layer, (nn.Conv2D, nn.Linear)) else None
+            if bound is not None:
+                parent._sub_layers[name] = Clipped(layer, bound)
     twin.eval()
     return twin
 

@@ -13,6 +13,7 @@ from runner import models
 from runner.compression import pruning, ptq, qat, slim
 from runner.data import Batch
 from runner.deploy import twin
+from runner.deploy.graph.quantized_weight import QuantizedWeight
 from runner.models.ops import custom_relu
 from runner.training import seeding
 from tests.samples import evidence
@@ -149,3 +150,13 @@ def test_a_network_that_lost_channels_in_an_earlier_run_is_known_as_pruned():
     assert not twin.is_pruned(twin.build(network, SMALL, 10, 3)[0], SMALL, 10, 3)
     pruning.prune(network, cfg.Pruning(), (3, 32, 32), evidence())
     assert twin.is_pruned(twin.build(network, SMALL, 10, 3)[0], SMALL, 10, 3)
+
+
+def test_layers_whose_names_have_dots_are_clipped_where_they_are():
+    network = paddle.nn.Layer()
+    network.add_sublayer("blocks.0", paddle.nn.Sequential(paddle.nn.Linear(4, 4)))
+    [linear] = network.sublayers()[1:]
+    ranges = QuantizedWeight(linear.weight.name, np.ones(4, np.float32), 8, 8, 1.0, None)
+    clipped = twin.with_clips(network, [ranges])
+    [(name, layer)] = [one for one in clipped.named_sublayers() if isinstance(one[1], twin.Clipped)]
+    assert (name, layer.layer) == ("blocks.0.0", linear)
