@@ -12,8 +12,8 @@ from runner.deploy.graph.folding import fold
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 4] x) => (float[N, M] y) '
 #: Name → a graph, and the operations that are left of it.
 GRAPHS = {
-    # The branch that is not taken would fail, in the file too; the other reads `twice`, a name of the graph around it, and names a tensor
-    # of its own like one there.
+    # The branch that is not taken would fail, in the file too. The other one reads `own`, of the graph around it, and
+    # has a tensor `more` of its own.
     "a branch of what is around it": (
         """{
         yes = Constant<value_int = 1>()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import paddle
 import pytest
 
@@ -12,7 +13,7 @@ from runner import config as cfg
 from runner import models
 from runner.compression import pruning, ptq, qat, slim
 from runner.data import Batch
-from runner.deploy import twin
+from runner.deploy import to_onnx, twin
 from runner.deploy.graph.quantized_weight import QuantizedWeight
 from runner.models.ops import custom_relu
 from runner.training import seeding
@@ -160,3 +161,27 @@ def test_layers_whose_names_have_dots_are_clipped_where_they_are():
     clipped = twin.with_clips(network, [ranges])
     [(name, layer)] = [one for one in clipped.named_sublayers() if isinstance(one[1], twin.Clipped)]
     assert (name, layer.layer) == ("blocks.0.0", linear)
+
+
+@pytest.mark.parametrize("wanted", [7, (3, 7), (None, 2), 5, 1])
+@pytest.mark.parametrize("size", [(1, 1), (5, 10), (6, 4)])
+def test_pools_to_sizes_that_do_not_divide_those_of_maps(wanted, size):
+    pool, x = paddle.nn.AdaptiveAvgPool2D(wanted), paddle.randn([2, 3, *size])
+    expected = pool(x)
+    pool.__class__ = twin.AdaptivePool
+    np.testing.assert_allclose(pool(x).numpy(), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_network_with_such_a_pool_is_exported(tmp_path):
+    model = cfg.Vision(architecture="vgg11")
+    network = models.build(model, 10)
+    network.eval()
+    plain, _ = twin.build(network, model, 10, 3)
+    spec = [paddle.static.InputSpec([None, 3, 32, 32], name="images")]
+    paddle.jit.save(plain, str(tmp_path / "net"), input_spec=spec)
+    to_onnx.convert(tmp_path / "net", tmp_path / "net.onnx", folded=True)
+    images = paddle.randn([2, 3, 32, 32])
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    [found] = session.run(["logits"], {"images": images.numpy()})
+    np.testing.assert_allclose(found, network(images).numpy(), atol=1e-4)

@@ -13,7 +13,7 @@ PADDLECLAS = {
     "RepVGG_A0": 32, "FasterNet_T0": 32, "ResNet18_vd": 32, "MobileNetV1_x0_25": 32, "MobileNetV3_small_x0_35": 32,
     "MobileNetV2_x0_25": 32, "SwinTransformer_tiny_patch4_window7_224": 112, "ViT_small_patch16_224": 64,
     "DeiT_tiny_distilled_patch16_224": 64, "GoogLeNet": 64, "SE_ResNet18_vd": 32, "ShuffleNetV2_x0_25": 32,
-    "ESNet_x0_25": 32, "MixNet_S": 32, "ReXNet_1_0": 32, "TinyNet_E": 32, "MobileNeXt_x0_35": 32, "RegNetX_200MF": 32,
+    "ESNet_x0_25": 32, "MixNet_S": 224, "ReXNet_1_0": 32, "TinyNet_E": 32, "MobileNeXt_x0_35": 32, "RegNetX_200MF": 32,
     "MobileViTV2_x0_5": 64, "PVT_V2_B0": 64, "VAN_B0": 64, "DLA34": 32, "PPHGNet_tiny": 32, "ResNeXt50_32x4d": 32,
     "CSPDarkNet53": 32, "PeleeNet": 64, "MicroNet_M0": 64, "EfficientNetV2_S": 32, "RedNet26": 32, "HarDNet39_ds": 64,
     "Res2Net50_26w_4s": 32, "ResNet50_vd": 32, "LeViT_128S": 224, "MobileNetV4_hybrid_medium": 64, "CvT_13_224": 64,
