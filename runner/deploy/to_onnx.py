@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +107,30 @@ def name_ends(file: Path) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     del graph.value_info[:]
     _write(model, file)
+
+
+def correct_slopes(file: Path, program: Path) -> None:
+    """Give each LeakyRelu the slope that it has in Paddle's program: paddle2onnx 2.1 writes memory of chance there."""
+    import onnx
+
+    model = onnx.load(file)
+    leaky = [node for node in model.graph.node if node.op_type == "LeakyRelu"]
+    slopes = list(_slopes(json.loads(program.read_text(encoding="utf-8"))))
+    if not leaky or len(leaky) != len(slopes):
+        return
+    for node, slope in zip(leaky, slopes, strict=True):
+        del node.attribute[:]
+        node.attribute.append(onnx.helper.make_attribute("alpha", float(slope)))
+    _write(model, file)
+
+
+def _slopes(program: Any) -> Iterator[float]:
+    """The slopes of all leaky ReLUs in a program as JSON, in their order."""
+    if isinstance(program, dict) and str(program.get("#", "")).endswith(".leaky_relu"):
+        yield from (one["AT"]["D"] for one in program["A"] if one["N"] == "negative_slope")
+    elif isinstance(program, (dict, list)):
+        for part in program.values() if isinstance(program, dict) else program:
+            yield from _slopes(part)
 
 
 def describe(file: Path, values: dict[str, Any]) -> None:

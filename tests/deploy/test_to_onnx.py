@@ -317,6 +317,17 @@ def chain(operations: list[tuple]) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def test_leaky_relus_have_their_slopes(tmp_path):
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 9), nn.LeakyReLU(0.3), nn.Linear(9, 5), nn.LeakyReLU()
+    )
+    network.eval()
+    to_onnx.trace(network, (3, SIZE, SIZE), tmp_path / "net")
+    to_onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
+    found = run(onnx_format.load(tmp_path / "net.onnx"), images())
+    np.testing.assert_allclose(found, fake(network, images()), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", CLIPS)
 def test_limits_of_clips_that_no_value_reaches_are_removed(kind):
     operations, remaining = CLIPS[kind]
