@@ -45,6 +45,13 @@ EVERYTHING = [
 ]  # fmt: skip
 
 
+#: A student of that run, whose teacher answers before training.
+TAUGHT = [
+    *INLINE, "model=mobilenet_v3_small_x0_35", "train.device=gpu", "launch.devices=[1]", "amp=fp16", "amp.level=O2",
+    "mode=cls_teacher", "mode.teacher_from=run", "mode.precompute_logits=true",
+]  # fmt: skip
+
+
 @pytest.fixture
 def gpus(monkeypatch):
     """Two recorded GPUs."""
@@ -134,6 +141,8 @@ def test_every_line_that_asks_for_a_gpu_is_executed(gpus, here, tmp_path, monkey
         done = here(*EVERYTHING, "deploy.formats=[]", "hydra.run.dir=run", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert gpus.asked("set_device") == [{"device": "gpu:1"}]
+        taught = here(*TAUGHT, "deploy.formats=[]", "hydra.run.dir=taught", cwd=tmp_path)
+        assert taught.returncode == 0, taught.stderr
         again = here("eval", "run", cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         resumes(tmp_path / "run", gpus)

@@ -43,9 +43,10 @@ def cell(network: str, mode: str, method: str, folder: Path) -> str:
         if code:
             is_early = code == REFUSED and not (whole / "checkpoints").exists()
             return f"{'refused' if is_early else 'failed'}: {message.replace(str(begin), 'RUN')}"
+        # Files are those of the whole run; those that latencies are measured on have to be written.
+        formats = [] if any("budget=latency" in word for word in words) else ["deploy.formats=[]"]
         for steps in (STOPPED, STEPS):
-            # Files are those of the whole run.
-            more = [f"train.max_steps={steps}", f"hydra.run.dir={parts}", "checkpoint.resume=auto", "deploy.formats=[]"]
+            more = [f"train.max_steps={steps}", f"hydra.run.dir={parts}", "checkpoint.resume=auto", *formats]
             code, message = run(*words, *more)
             if code:
                 return f"failed: {message}"
