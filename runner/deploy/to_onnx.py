@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import child, files
-from ..errors import ExportError
+from ..errors import ExportError, telling_line
 from .graph.quantized_weight import QuantizedWeight
 
 if TYPE_CHECKING:
@@ -31,7 +31,13 @@ def trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) ->
     import paddle
 
     spec = [paddle.static.InputSpec([None, *input_shape], "float32", "images")]
-    paddle.jit.save(network, str(prefix), input_spec=spec)
+    try:
+        paddle.jit.save(network, str(prefix), input_spec=spec)
+    except Exception as error:
+        raise ExportError(
+            f"Paddle cannot trace {type(network).__name__} for batches of any size: {telling_line(error)} "
+            "Use deploy.formats=[safetensors], which needs no trace, or [] for no files."
+        ) from error
 
 
 def convert(prefix: Path, target: Path, folded: bool = False) -> None:

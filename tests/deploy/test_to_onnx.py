@@ -317,6 +317,17 @@ def chain(operations: list[tuple]) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def test_a_network_that_cannot_be_traced_is_named_with_the_reason(tmp_path):
+    class Counting(nn.Layer):
+        def forward(self, given: Tensor) -> Tensor:
+            if given.shape[0] < 0:
+                raise ValueError("the number of images is below zero")
+            return given.flatten(1)
+
+    with pytest.raises(ExportError, match=r"cannot trace Counting .*number of images is below zero.*safetensors"):
+        to_onnx.trace(Counting(), (3, SIZE, SIZE), tmp_path / "net")
+
+
 def test_leaky_relus_have_their_slopes(tmp_path):
     network = nn.Sequential(
         nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 9), nn.LeakyReLU(0.3), nn.Linear(9, 5), nn.LeakyReLU()
