@@ -59,8 +59,7 @@ class Graph:
     def compact(self) -> None:
         """Store equal constants once, and give all tensors but the ends short names, in place.
 
-        Of an int8 file long names and zeros of grids are a tenth. A graph with graphs within, which name its
-        tensors too, stays as it is.
+        A graph with graphs within, which name its tensors too, stays as it is.
         """
         if any(graphs_within(node) for node in self.nodes):
             return
