@@ -14,7 +14,7 @@ def main(program: str, weights: str, target: str, folded: str) -> None:
     """Convert, and fold unless `folded` is empty."""
     # paddle2onnx would install any other tool from a foreign index at run time.
     paddle2onnx.export(program, weights, target, opset_version=17, optimize_tool="None", enable_onnx_checker=True)
-    to_onnx.correct_slopes(Path(target), Path(program))
+    to_onnx.correct_attributes(Path(target), Path(program))
     to_onnx.name_ends(Path(target))
     if folded:
         to_onnx.fold_file(Path(target), Path(target))

@@ -115,28 +115,48 @@ def name_ends(file: Path) -> None:
     _write(model, file)
 
 
-def correct_slopes(file: Path, program: Path) -> None:
-    """Give each LeakyRelu the slope that it has in Paddle's program: paddle2onnx 2.1 writes memory of chance there."""
+#: ONNX operation → its attribute or the place of its input for which paddle2onnx 2.1 writes memory of chance, and the
+#: operations of Paddle's program that become it, with the attribute that they have it in.
+CORRECTED: dict[str, tuple[str | int, dict[str, str]]] = {
+    "LeakyRelu": ("alpha", {"leaky_relu": "negative_slope"}),
+    "InstanceNormalization": ("epsilon", {"group_norm": "epsilon", "instance_norm": "epsilon"}),
+    "Pad": (2, {"pad3d": "pad_value", "pad": "pad_value"}),
+}
+
+
+def correct_attributes(file: Path, program: Path) -> None:
+    """Give operations the numbers that they have in Paddle's program (`CORRECTED`)."""
     import onnx
 
     model = onnx.load(file)
-    leaky = [node for node in model.graph.node if node.op_type == "LeakyRelu"]
-    slopes = list(_slopes(json.loads(program.read_text(encoding="utf-8"))))
-    if not leaky or len(leaky) != len(slopes):
-        return
-    for node, slope in zip(leaky, slopes, strict=True):
-        del node.attribute[:]
-        node.attribute.append(onnx.helper.make_attribute("alpha", float(slope)))
+    whole = json.loads(program.read_text(encoding="utf-8"))
+    constants = []
+    for kind, (place, sources) in CORRECTED.items():
+        nodes = [node for node in model.graph.node if node.op_type == kind]
+        values = list(_attributes(whole, sources))
+        if len(nodes) != len(values):
+            continue
+        for node, value in zip(nodes, values, strict=True):
+            if isinstance(place, int):
+                # A constant of its own: that of the file may have other readers.
+                name = f"{node.output[0]}.{place}"
+                constants.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [], [value]))
+                node.input[place] = name
+            else:
+                kept = [attribute for attribute in node.attribute if attribute.name != place]
+                del node.attribute[:]
+                node.attribute.extend([*kept, onnx.helper.make_attribute(place, float(value))])
+    model.graph.initializer.extend(constants)
     _write(model, file)
 
 
-def _slopes(program: Any) -> Iterator[float]:
-    """The slopes of all leaky ReLUs in a program as JSON, in their order."""
-    if isinstance(program, dict) and str(program.get("#", "")).endswith(".leaky_relu"):
-        yield from (one["AT"]["D"] for one in program["A"] if one["N"] == "negative_slope")
+def _attributes(program: Any, sources: dict[str, str]) -> Iterator[float]:
+    """The attributes of all operations of some kinds in a program as JSON, in their order: kind → its attribute."""
+    if isinstance(program, dict) and (wanted := sources.get(str(program.get("#", "")).rpartition(".")[2])):
+        yield from (one["AT"]["D"] for one in program["A"] if one["N"] == wanted)
     elif isinstance(program, (dict, list)):
         for part in program.values() if isinstance(program, dict) else program:
-            yield from _slopes(part)
+            yield from _attributes(part, sources)
 
 
 def describe(file: Path, values: dict[str, Any]) -> None:

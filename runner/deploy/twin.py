@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import paddle
 from paddle import nn
 
@@ -12,6 +11,7 @@ from .. import compression, models
 from .. import config as cfg
 from ..compression import qat, slim
 from ..training import seeding
+from . import convertible
 from .graph.quantized_weight import QuantizedWeight
 
 
@@ -47,35 +47,8 @@ def _fresh(model: cfg.Model, classes: int, channels: int) -> nn.Layer:
     random_state = seeding.state()
     network = models.build(_without_operators(model), classes, channels)
     seeding.restore(random_state)
-    for layer in network.sublayers():
-        if type(layer) is nn.AdaptiveAvgPool2D:
-            layer.__class__ = AdaptivePool
+    convertible.replace(network)
     return network
-
-
-class AdaptivePool(nn.AdaptiveAvgPool2D):
-    """`nn.AdaptiveAvgPool2D` to a size that does not divide that of the maps: ONNX has no such operation.
-
-    Then it is a product with a matrix of weights for the rows and one for the columns.
-    """
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        height, width = x.shape[2:]
-        size = self._output_size
-        rows, columns = (size, size) if isinstance(size, int) else (size[0] or height, size[1] or width)
-        if self._data_format != "NCHW" or not (height % rows or width % columns):
-            return super().forward(x)
-        down, across = paddle.to_tensor(_averages(height, rows)), paddle.to_tensor(_averages(width, columns).T)
-        return paddle.matmul(paddle.matmul(down, x), across)
-
-
-def _averages(size: int, wanted: int) -> np.ndarray:
-    """float32 [wanted, size]: the weight of each pixel in each mean, which begins at its share of the pixels."""
-    weights = np.zeros((wanted, size), np.float32)
-    for place in range(wanted):
-        begin, end = place * size // wanted, -(-(place + 1) * size // wanted)
-        weights[place, begin:end] = 1 / (end - begin)
-    return weights
 
 
 class Clipped(nn.Layer):

@@ -55,6 +55,7 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
             network = function(**direct)
             _rename(network)
             _replace_pools(network)
+            _replace_patches(network)
     except (TypeError, ValueError, AssertionError, NotImplementedError, KeyError) as error:
         raise ConfigError(
             f"model.kwargs={kwargs} or data.image_size={list(size)} does not suit {architecture}: {error}"
@@ -169,6 +170,35 @@ def _replace_pools(network: nn.Layer) -> None:
         is_own = type(layer).__module__.endswith("custom_devices_layers") and type(layer).__base__ is _POOL
         if is_own and getattr(layer, "device", None) != "npu":
             layer.__class__ = _POOL
+
+
+def _replace_patches(network: nn.Layer) -> None:
+    """Let MobileViTV2 cut maps by reshaping them: Paddle cannot trace `fold`."""
+    for layer in network.sublayers():
+        if type(layer).__name__ == "MobileViTV2Block":
+            layer.__class__ = _reshaping(type(layer))
+
+
+@functools.cache
+def _reshaping(kind: type[nn.Layer]) -> type[nn.Layer]:
+    """A subclass of `kind` that reshapes maps to patches, and patches to maps."""
+    return type(kind.__name__, (kind,), {"unfolding": _to_patches, "folding": _to_maps})
+
+
+def _to_patches(self: Any, maps: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Maps [N, C, H, W] as patches [N, C, pixels of a patch, patches], which do not overlap, and (H, W)."""
+    channels, height, width = maps.shape[1:]
+    rows, columns = self.patch_h, self.patch_w
+    cut = maps.reshape([-1, channels, height // rows, rows, width // columns, columns]).transpose([0, 1, 3, 5, 2, 4])
+    number = (height // rows) * (width // columns)
+    return cut.reshape([-1, channels, rows * columns, number]), (height, width)
+
+
+def _to_maps(self: Any, patches: Tensor, output_size: tuple[int, int]) -> Tensor:
+    """The inverse of `_to_patches`."""
+    channels, (height, width), rows, columns = patches.shape[1], output_size, self.patch_h, self.patch_w
+    cut = patches.reshape([-1, channels, rows, columns, height // rows, width // columns])
+    return cut.transpose([0, 1, 4, 2, 5, 3]).reshape([-1, channels, height, width])
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 from paddle.nn.quant.quant_layers import QuantizedConv2D, QuantizedLinear
 from paddle.quantization import ImperativeQuantAware
 
-from runner.deploy import to_onnx
+from runner.deploy import convertible, to_onnx
 from runner.deploy.graph.folding import fold
 from runner.deploy.graph.half import halved
 from runner.deploy.graph.int8 import quantize
@@ -328,15 +328,46 @@ def test_a_network_that_cannot_be_traced_is_named_with_the_reason(tmp_path):
         to_onnx.trace(Counting(), (3, SIZE, SIZE), tmp_path / "net")
 
 
-def test_leaky_relus_have_their_slopes(tmp_path):
-    network = nn.Sequential(
-        nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 9), nn.LeakyReLU(0.3), nn.Linear(9, 5), nn.LeakyReLU()
-    )
+#: Layers of maps [N, 8, H, W] with settings that are not their defaults.
+LAYERS = [
+    nn.AdaptiveAvgPool2D(SIZE), nn.AvgPool2D(3, 1, 1, exclusive=False), nn.BatchNorm2D(8, epsilon=0.2), nn.CELU(0.3),
+    nn.ELU(0.3), nn.GELU(), nn.GELU(True), nn.GroupNorm(2, 8, epsilon=0.3), nn.GroupNorm(1, 8, epsilon=0.1),
+    nn.Hardshrink(0.3), nn.Hardsigmoid(), nn.Hardswish(), nn.Hardtanh(-0.3, 0.4), nn.InstanceNorm2D(8, epsilon=0.5),
+    nn.LayerNorm([SIZE], epsilon=1e-3), nn.LeakyReLU(0.3), nn.LeakyReLU(), nn.LocalResponseNorm(3, 0.3, 0.6, 1.3),
+    nn.LogSigmoid(), nn.Mish(), nn.PReLU(8), nn.ReLU6(), nn.SELU(1.3, 1.2), nn.Sequential(nn.Pad2D([0, 1, 0, 1], value=0.7), nn.MaxPool2D(2, 1)),
+    nn.Sequential(nn.ZeroPad2D(1), nn.AvgPool2D(3, 1)), nn.Silu(), nn.Softplus(2.0, 3.0), nn.Softshrink(0.3), nn.Softsign(), nn.Swish(), nn.Tanhshrink(),
+    nn.ThresholdedReLU(0.3),
+]  # fmt: skip
+
+
+class SideBySide(nn.Layer):
+    """What layers make of the same maps, as logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.LayerList(LAYERS)
+
+    def forward(self, given: Tensor) -> Tensor:
+        maps = paddle.concat([given, 2 * given, -given], axis=1)[:, :8]
+        return paddle.concat([layer(maps).flatten(1) for layer in self.layers], axis=1)
+
+
+def test_layers_compute_in_files_what_they_do_in_paddle(tmp_path):
+    network = SideBySide()
     network.eval()
+    expected = fake(network, images())
+    convertible.replace(network)
+    np.testing.assert_allclose(fake(network, images()), expected, atol=1e-5)
     to_onnx.trace(network, (3, SIZE, SIZE), tmp_path / "net")
     to_onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
     found = run(onnx_format.load(tmp_path / "net.onnx"), images())
-    np.testing.assert_allclose(found, fake(network, images()), atol=1e-5)
+    parts = zip(LAYERS, np.split(found, len(LAYERS), 1), np.split(expected, len(LAYERS), 1), strict=True)
+    wrong = {
+        str(layer): np.abs(ours - theirs).max()
+        for layer, ours, theirs in parts
+        if not np.allclose(ours, theirs, atol=1e-4)
+    }
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("kind", CLIPS)

@@ -13,7 +13,7 @@ from runner import config as cfg
 from runner import models
 from runner.compression import pruning, ptq, qat, slim
 from runner.data import Batch
-from runner.deploy import to_onnx, twin
+from runner.deploy import convertible, to_onnx, twin
 from runner.deploy.graph.quantized_weight import QuantizedWeight
 from runner.models.ops import custom_relu
 from runner.training import seeding
@@ -168,7 +168,7 @@ def test_layers_whose_names_have_dots_are_clipped_where_they_are():
 def test_pools_to_sizes_that_do_not_divide_those_of_maps(wanted, size):
     pool, x = paddle.nn.AdaptiveAvgPool2D(wanted), paddle.randn([2, 3, *size])
     expected = pool(x)
-    pool.__class__ = twin.AdaptivePool
+    pool.__class__ = convertible.AdaptivePool
     np.testing.assert_allclose(pool(x).numpy(), expected.numpy(), atol=1e-6)
 
 

@@ -59,6 +59,18 @@ def test_images_give_logits_in_both_modes_and_every_parameter_is_trained(name, s
 
 
 @needed
+@pytest.mark.parametrize("size", [32, (32, 64)])
+def test_patches_that_are_reshaped_are_those_of_paddle(size):
+    block = next(layer for layer in built("MobileViTV2_x0_5").sublayers() if "MobileViTV2Block" in type(layer).__name__)
+    height, width = (size, size) if isinstance(size, int) else size
+    maps = paddle.randn([2, 5, height, width])
+    patches, whole = block.unfolding(maps)
+    paddles, _ = type(block).__base__.unfolding(block, maps)
+    np.testing.assert_array_equal(patches.numpy(), paddles.numpy())
+    np.testing.assert_array_equal(block.folding(patches, whole).numpy(), maps.numpy())
+
+
+@needed
 @pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
 @pytest.mark.parametrize(("name", "pools"), [("PPLCNet_x1_0", 3), ("ResNet18_vd", 1)])
 def test_the_layout_of_maps_changes_at_the_ends_of_a_network_only(name, pools):
