@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.deploy.manifest import ExportedFile
+
 #: What a cell says of something that works; others begin with `refused: ` or `failed: `.
 WORKS = "yes"
 Name = tuple[str, ...]
@@ -37,6 +39,19 @@ class Table:
             writer.writerow([*self.parts, *self.columns])
             writer.writerows([*name, *(rows[name][column] for column in self.columns)] for name in self.order
                              if name in rows)  # fmt: skip
+
+
+#: Signal-to-noise ratio of a file's logits in dB, at least; files of networks that hardly trained have 18 and more.
+FAITHFUL_DB = 12.0
+
+
+def unfaithful(files: list[ExportedFile]) -> str:
+    """Which of the files that engines run are not the trained network; empty if all are."""
+    compared = [file for file in files if file.engine]
+    if not compared:
+        return "there is no file that an engine runs"
+    far = [file for file in compared if file.snr_db is None or not file.snr_db >= FAITHFUL_DB]
+    return ", ".join(f"{file.path} in {file.engine} is not the trained network: {file.snr_db} dB" for file in far)
 
 
 def differing(row: dict[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from .. import terminal
+from ..compression import snr
 from ..data import Batch
 from ..errors import CheckpointError, telling_line
 from ..training.evaluation import untouched
@@ -22,6 +23,8 @@ from .subject import Subject
 FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
 #: Logits that differ by less than this fraction of the largest one count as equal.
 TIE = 1e-5
+#: Largest signal-to-noise ratio that is told from none: JSON has no infinity.
+MOST_DB = 200.0
 #: Batch size of the comparison.
 COMPARED_AT_ONCE = 32
 
@@ -42,6 +45,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     runnable, running, notes = _opened(folder, manifest, subject.config.deploy.threads)
     count, largest, many = 0, 1.0, subject.config.data.many
     agreeing, correct, differences = np.zeros((3, len(running)))
+    powers = np.zeros((len(running), 2))
     # A label is predicted where its logit reaches that of its threshold; above 1 - 2^-25 a float32 probability is 1.
     thresholds = np.minimum(subject.thresholds, 1 - 2.0**-25)
     bounds = np.log(thresholds) - np.log1p(-thresholds) if many else None
@@ -57,6 +61,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
                 agreeing[place], correct[place] = agreeing[place] + agrees, correct[place] + right
                 # NumPy's maximum propagates NaN; Python's depends on the order.
                 differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
+                powers[place] += snr.powers(expected, outputs)
     apart: dict[float, list[str]] = {}
     for place, file in enumerate(runnable):
         if file not in manifest.files:
@@ -64,6 +69,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
         file.agreement, right = float(agreeing[place] / max(1, count)), float(correct[place] / max(1, count))
         file.top1, file.hamming_loss = (None, 1 - right) if many else (right, None)
         file.max_difference = float(differences[place])
+        file.snr_db = min(snr.decibels(*powers[place]), MOST_DB)
         if subject.config.compression.quantize is None and file.precision == "float32":
             notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < subject.config.deploy.agreement:

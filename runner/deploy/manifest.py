@@ -62,6 +62,9 @@ class ExportedFile:
     """Multi-label: fraction of all labels that it decides wrongly."""
     max_difference: float | None = None
     """Largest difference of a logit from the trained network's."""
+    snr_db: float | None = None
+    """Signal-to-noise ratio of its logits ŷ, y being the trained network's: 10 log₁₀ Σy² / Σ(y - ŷ)², in dB, at most
+    200."""
     digests: dict[str, str] = field(default_factory=dict)
     """Path of each of its files → `digests.file_digest` of it; empty in exports of earlier versions."""
 
@@ -154,7 +157,9 @@ class Manifest:
         files = [file for file in self.files if file.engine]
         listed = {(file.path, file.engine) for file in files} | {(path, OPENVINO) for path in self.not_in_openvino}
         return files + [
-            replace(file, engine=OPENVINO, agreement=None, top1=None, hamming_loss=None, max_difference=None)
+            replace(
+                file, engine=OPENVINO, agreement=None, top1=None, hamming_loss=None, max_difference=None, snr_db=None
+            )
             for file in files
             if file.engine == ONNXRUNTIME and (file.path, OPENVINO) not in listed
         ]

@@ -124,16 +124,27 @@ CORRECTED: dict[str, tuple[str | int, dict[str, str]]] = {
 }
 
 
-def correct_attributes(file: Path, program: Path) -> None:
-    """Give operations the numbers that they have in Paddle's program (`CORRECTED`)."""
+def with_single_scales(program: Any) -> Any:
+    """Paddle's program as JSON, with the scales of interpolations in float32: paddle2onnx refuses their float64."""
+    if isinstance(program, list):
+        return [with_single_scales(part) for part in program]
+    if not isinstance(program, dict):
+        return program
+    if str(program.get("#", "")).endswith("_interp"):
+        single = json.dumps(program["A"]).replace('"0.a_f64"', '"0.a_f32"')
+        return program | {"A": json.loads(single)}
+    return {name: with_single_scales(part) for name, part in program.items()}
+
+
+def correct_attributes(file: Path, program: Any) -> None:
+    """Give operations of a file the numbers that they have in Paddle's program as JSON (`CORRECTED`)."""
     import onnx
 
     model = onnx.load(file)
-    whole = json.loads(program.read_text(encoding="utf-8"))
     constants = []
     for kind, (place, sources) in CORRECTED.items():
         nodes = [node for node in model.graph.node if node.op_type == kind]
-        values = list(_attributes(whole, sources))
+        values = list(_attributes(program, sources))
         if len(nodes) != len(values):
             continue
         for node, value in zip(nodes, values, strict=True):

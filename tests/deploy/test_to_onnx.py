@@ -334,9 +334,12 @@ LAYERS = [
     nn.ELU(0.3), nn.GELU(), nn.GELU(True), nn.GroupNorm(2, 8, epsilon=0.3), nn.GroupNorm(1, 8, epsilon=0.1),
     nn.Hardshrink(0.3), nn.Hardsigmoid(), nn.Hardswish(), nn.Hardtanh(-0.3, 0.4), nn.InstanceNorm2D(8, epsilon=0.5),
     nn.LayerNorm([SIZE], epsilon=1e-3), nn.LeakyReLU(0.3), nn.LeakyReLU(), nn.LocalResponseNorm(3, 0.3, 0.6, 1.3),
-    nn.LogSigmoid(), nn.Mish(), nn.PReLU(8), nn.ReLU6(), nn.SELU(1.3, 1.2), nn.Sequential(nn.Pad2D([0, 1, 0, 1], value=0.7), nn.MaxPool2D(2, 1)),
-    nn.Sequential(nn.ZeroPad2D(1), nn.AvgPool2D(3, 1)), nn.Silu(), nn.Softplus(2.0, 3.0), nn.Softshrink(0.3), nn.Softsign(), nn.Swish(), nn.Tanhshrink(),
-    nn.ThresholdedReLU(0.3),
+    nn.LogSigmoid(), nn.Mish(), nn.PReLU(8), nn.ReLU6(), nn.SELU(1.3, 1.2), nn.Silu(), nn.Softplus(2.0, 3.0),
+    nn.Softshrink(0.3), nn.Softsign(), nn.Swish(), nn.Tanhshrink(), nn.ThresholdedReLU(0.3),
+    nn.Sequential(nn.Pad2D([0, 1, 0, 1], value=0.7), nn.MaxPool2D(2, 1)),
+    nn.Sequential(nn.ZeroPad2D(1), nn.AvgPool2D(3, 1)),
+    nn.Sequential(nn.Upsample(scale_factor=2), nn.AvgPool2D(3, 2, 1)),
+    nn.Sequential(nn.MaxPool2D(2, 2), nn.Upsample(scale_factor=2, mode="bilinear")),
 ]  # fmt: skip
 
 

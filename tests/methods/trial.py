@@ -19,14 +19,14 @@ from runner.deploy import manifest, network_latency
 from runner.kernels.autotune import autotuning_off
 from runner.models import macs
 from runner.runs.journal import RESULT
-from tests.findings import WORKS
+from tests.findings import WORKS, unfaithful
 from tests.methods.names import METHODS, NETWORKS, overrides
 
 #: Two steps an epoch, two epochs; it is stopped within the second one, behind a cut at its beginning.
 RUN = [
     "data=synthetic", "data.train_images=8", "data.val_fraction=0", "data.test_images=8", "data.batch_size=4",
     "train.epochs=2", "schedule=constant", "optimizer.lr=1e-4", "train.log_every=2", "train.threads=1",
-    "train.plots=false", "tracking=none", "launch.inline=true", "deploy.bench_s=0",
+    "train.plots=false", "tracking=none", "launch.inline=true", "deploy.bench_s=0", "deploy.formats=[onnx]",
 ]  # fmt: skip
 STEPS, STOPPED = 4, 3
 LAST, REFUSED = f"step-{STEPS:08}", 2
@@ -35,8 +35,7 @@ LAST, REFUSED = f"step-{STEPS:08}", 2
 def cell(network: str, mode: str, method: str, folder: Path) -> str:
     """What the table says of a combination; `folder` keeps trained networks for others."""
     begin = trained(network, folder)
-    words = [*RUN, *overrides(network, mode, method), f"checkpoint.init_from={begin}"]
-    words += [f"mode.teacher_from={begin}"] if mode == "cls_teacher" else []
+    words = [*RUN, *overrides(network, mode, method, begin), f"checkpoint.init_from={begin}"]
     with tempfile.TemporaryDirectory() as place:
         whole, parts = Path(place, "whole"), Path(place, "parts")
         code, message = run(*words, f"train.max_steps={STEPS}", f"hydra.run.dir={whole}")
@@ -101,8 +100,8 @@ def differing(whole: Path, parts: Path) -> str:
 def missing(method: str, whole: Path, begin: Path) -> str:
     """What a method should have left, and did not; empty if it has."""
     files = [file for file in manifest.read(whole / "export").files if file.engine]
-    if not files or any(file.agreement is None for file in files):
-        return "a file was not compared"
+    if problem := unfaithful(files):
+        return problem
     words = METHODS[method][0]
     quantizes = any(kind in words for kind in ("qat", "lsq", "ptq"))
     if quantizes != any(file.precision == "int8" for file in files):

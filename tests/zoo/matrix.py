@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from runner.checkpoints import reading
 from runner.checkpoints.state import MODEL
-from runner.deploy import export
+from runner.deploy import export, manifest
 from runner.deploy.subject import Subject
 from runner.errors import ConfigError, UserError, telling_line
 from runner.kernels.autotune import autotuning_off
@@ -20,7 +20,7 @@ from runner.training.loop import fit
 from runner.worker import experiment
 from tests.checkpoints.test_resume import Keeping, newest
 from tests.conftest import composed
-from tests.findings import WORKS
+from tests.findings import WORKS, unfaithful
 from tests.zoo.table import TABLE
 
 #: 12 images, 3 steps.
@@ -36,26 +36,25 @@ def row(name: str, size: int) -> dict[str, str]:
     """What becomes of a network, column by column."""
     base = [*RUN, f"model={name}", f"data.image_size={size}"]
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        cells = {
-            "train": lambda: train(place / "whole", base),
-            "resume": lambda: resume(place, base),
-            "distil": lambda: train(place / "distil", [*base, *PEER]),
-            "export": lambda: exported(place / "export", base),
-            "qat": lambda: exported(place / "qat", [*base, "compression=qat"]),
-            "fpgm": lambda: exported(place / "fpgm", [*base, "compression=fpgm", "compression.prune.ratio=0.3"]),
+        places = {column: Path(folder, column) for column in TABLE.columns}
+        cells: dict[str, Callable[[Path], object]] = {
+            "train": lambda place: train(place, base),
+            "resume": lambda place: resume(place, places["train"], base),
+            "distil": lambda place: train(place, [*base, *PEER]),
+            "export": lambda place: exported(place, base),
+            "qat": lambda place: exported(place, [*base, "compression=qat"]),
+            "fpgm": lambda place: exported(place, [*base, "compression=fpgm", "compression.prune.ratio=0.3"]),
         }
-        return {column: cell(cells[column]) for column in TABLE.columns}
+        return {column: cell(cells[column], place) for column, place in places.items()}
 
 
-def cell(do: Callable[[], object]) -> str:
-    """What the table says of something that was done."""
+def cell(do: Callable[[Path], object], place: Path) -> str:
+    """What the table says of something that was done in a directory."""
     try:
-        do()
-    except ConfigError as error:
-        return f"refused: {last(error)}"
+        do(place)
     except UserError as error:
-        return f"failed: {last(error)}"
+        is_early = isinstance(error, ConfigError) and not any(place.rglob("step-*"))
+        return f"{'refused' if is_early else 'failed'}: {last(error)}"
     except Exception as error:
         return f"failed: {type(error).__name__}: {telling_line(error)[:300]}"
     finally:
@@ -77,11 +76,11 @@ def train(directory: Path, overrides: list[str], saved: reading.Saved | None = N
     return run
 
 
-def resume(place: Path, overrides: list[str]) -> None:
+def resume(place: Path, whole: Path, overrides: list[str]) -> None:
     """Go on from the second step of the run in `whole`. Errors: AssertionError where weights differ in a bit."""
-    saved = reading.verify(place / "whole" / "checkpoints" / "step-00000002")
-    train(place / "rest", overrides, saved)
-    ours, theirs = (load_file(newest(place / part) / MODEL) for part in ("rest", "whole"))
+    saved = reading.verify(whole / "checkpoints" / "step-00000002")
+    train(place, overrides, saved)
+    ours, theirs = (load_file(newest(one) / MODEL) for one in (place, whole))
     assert ours.keys() == theirs.keys()
     differing = [name for name in ours if not np.array_equal(ours[name], theirs[name])]
     assert not differing, f"{len(differing)} tensors differ, such as {differing[0]}"
@@ -93,3 +92,5 @@ def exported(directory: Path, overrides: list[str]) -> None:
     training = run.training
     subject = Subject.of(run.config, training.networks, training.loaders.classes)
     export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
+    problem = unfaithful(manifest.read(directory / "export").files)
+    assert not problem, problem
