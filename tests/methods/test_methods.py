@@ -39,7 +39,7 @@ def test_nothing_in_the_table_fails():
 def test_every_combination_is_a_config(method):
     networks = [name for name in NETWORKS if INSTALLED or "paddleclas" not in name]
     for network, mode in itertools.product(networks, MODES):
-        composed(*overrides(network, mode, method))
+        composed(*trial.RUN, *overrides(network, mode, method))
 
 
 @pytest.fixture(scope="module")
