@@ -64,8 +64,9 @@ test-chaos: $(DEVELOPMENT)
 test-launchers: $(DEVELOPMENT)
 	RUNNER_EVERY_LAUNCHER=1 $(BIN)/python -m pytest tests/e2e/test_launchers.py $(ARGS)
 
-test-matrix: $(DEVELOPMENT)
-	RUNNER_EVERY_COMBINATION=1 $(BIN)/python -m pytest -n 2 tests/e2e/test_compression.py tests/zoo tests/methods $(ARGS)
+# Beside the peers, since most of these networks are PaddleClas'.
+test-matrix: $(BESIDE)/.installed
+	RUNNER_EVERY_COMBINATION=1 $(BESIDE)/bin/python -m pytest -n 2 tests/e2e/test_compression.py tests/zoo tests/methods $(ARGS)
 
 test-fuzz: $(DEVELOPMENT)
 	RUNNER_FUZZ=1000 $(BIN)/python -m pytest --hypothesis-show-statistics tests/config/test_fuzz.py \

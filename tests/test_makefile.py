@@ -115,3 +115,9 @@ def test_every_test_that_needs_a_peer_is_among_those_that_install_the_peers():
     ]
     assert needing
     assert [path for path in needing if not any(path.is_relative_to(peer) for peer in peers)] == []
+
+
+def test_what_tries_every_combination_has_the_peers():
+    rules = re.findall(r"^(\S+): (.*)\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    trying = {target: needs for target, needs, commands in rules if "RUNNER_EVERY_COMBINATION" in commands}
+    assert trying == {"test-matrix": "$(BESIDE)/.installed"}
