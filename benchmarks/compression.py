@@ -176,10 +176,10 @@ def main() -> int:
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run, such as model=resnet18")
     options = parser.parse_intermixed_args()
-    asked = [name for name in options.methods.split(",") if name]
-    if unknown := sorted(set(asked) - {*METHODS, *KINDS}):
+    names = [name for name in options.methods.split(",") if name]
+    if unknown := sorted(set(names) - {*METHODS, *KINDS}):
         parser.error(f"--methods {','.join(unknown)}: unknown. Valid: {','.join([*METHODS, *KINDS])}")
-    chosen = [name for name, method in METHODS.items() if {name, method.kind} & set(asked)]
+    chosen = [name for name, method in METHODS.items() if {name, method.kind} & set(names)]
     of_set = QUICK if options.quick else task(options.set)
     with TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
         folder = Path(options.keep or temporary).resolve() / ("quick" if options.quick else options.set)
@@ -246,8 +246,8 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
             for what in ("macs", "params")
         )
         sizes = [size for size in map(smaller, runs) if size is not None]
-        found = [of_file(one, "agreement", "int8", "float32") for one in runs]
-        agreements = [100 * value for value in found if value is not None]
+        compared = [of_file(one, "agreement", "int8", "float32") for one in runs]
+        agreements = [100 * value for value in compared if value is not None]
         bits = [one["weight_bits"] for one in runs if one["weight_bits"]]
         latencies = [one["ms"][1] / one["ms"][0] for one in runs if one["ms"]]
         rows.append([
@@ -292,7 +292,7 @@ def points(seed: dict[str, dict[str, Any]], name: str, right: float | None = Non
 
 def behind(seeds: list[dict[str, dict[str, Any]]]) -> dict[str, str]:
     """How far each method is behind the best one of its kind, by what its integer file reaches if it has one."""
-    said: dict[str, str] = {}
+    places: dict[str, str] = {}
     for kind in KINDS:
         scores = {
             name: {number: of_file(seed[name], "top1", "int8") or seed[name]["final"]["top1"]
@@ -300,8 +300,8 @@ def behind(seeds: list[dict[str, dict[str, Any]]]) -> dict[str, str]:
             for name in seeds[0]
             if name in METHODS and METHODS[name].kind == kind
         }  # fmt: skip
-        said |= harness.behind(scores) if len(scores) > 1 else {}
-    return said
+        places |= harness.behind(scores) if len(scores) > 1 else {}
+    return places
 
 
 def smaller(run: dict[str, Any]) -> float | None:
@@ -312,8 +312,8 @@ def smaller(run: dict[str, Any]) -> float | None:
 
 def of_file(run: dict[str, Any], what: str, *precisions: str) -> float | None:
     """`agreement` or `top1` of an export in onnxruntime, of the first of these precisions that it has."""
-    found = {file["precision"]: file[what] for file in run["files"] if file["engine"] == "onnxruntime"}
-    return next((found[precision] for precision in precisions if precision in found), None)
+    values = {file["precision"]: file[what] for file in run["files"] if file["engine"] == "onnxruntime"}
+    return next((values[precision] for precision in precisions if precision in values), None)
 
 
 def spread(values: list[float]) -> str:

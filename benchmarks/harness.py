@@ -17,6 +17,7 @@ from runner.report import comparisons
 from runner.runs.journal import RESULT
 
 ROOT = Path(__file__).parent.parent
+RESUME = "checkpoint.resume=auto"
 
 
 @dataclass
@@ -51,13 +52,17 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None, folde
 
 
 def train(directory: Path, overrides: Sequence[str]) -> None:
-    """A run of the command in a directory, unless the same one is there. Exits if it fails, or another one is there."""
+    """A run of the command in a directory, unless the same one is there; goes on with one that was interrupted.
+
+    Exits if it fails, or another one is there.
+    """
     if (directory / RESULT).exists():
-        if (stored := runs.overrides(directory)) != list(overrides):
-            changed = " ".join(sorted(set(overrides) ^ set(stored or [])))
+        stored = [override for override in runs.overrides(directory) or [] if override != RESUME]
+        if stored != list(overrides):
+            changed = " ".join(sorted(set(overrides) ^ set(stored)))
             sys.exit(f"{directory} has another run, which differs in {changed}. Keep these elsewhere: --keep DIR")
         return
-    run([sys.executable, "-m", "runner", *overrides, f"hydra.run.dir='{directory}'"], {"PYTHONPATH": str(ROOT)})
+    run([sys.executable, "-m", "runner", *overrides, RESUME, f"hydra.run.dir='{directory}'"], {"PYTHONPATH": str(ROOT)})
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

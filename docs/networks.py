@@ -41,7 +41,7 @@ SIZES = {
 
 def main(names: list[str]) -> None:
     """Measure what was not yet, or the networks of these names."""
-    known = networks.known()
+    known = networks.by_name()
     # What was left out before is tried again only with all others.
     chosen = [name for name in every_name() if not names or name in known or name in names]
     rows = {name: known.get(name, Network(name)) for name in chosen}

@@ -53,7 +53,7 @@ def size_notes(called: str, model: cfg.Model, here: Preprocessing) -> list[str]:
     The size is a choice that fine-tuning makes, so it is no difference that refuses anything.
     """
     name = cfg.choice_name(model)
-    network = networks.known().get(name)
+    network = networks.by_name().get(name)
     size = network and network.image_size
     if not size or here["image_size"] == [size, size]:
         return []

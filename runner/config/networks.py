@@ -33,7 +33,7 @@ class Network:
 
 
 @functools.cache
-def known() -> dict[str, Network]:
+def by_name() -> dict[str, Network]:
     """Every network by its name as a choice of `model`, in the order of the table."""
     with TABLE.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
@@ -44,7 +44,7 @@ def known() -> dict[str, Network]:
 @functools.cache
 def paddleclas() -> tuple[str, ...]:
     """The classifiers of PaddleClas, by their names there."""
-    return tuple(name.removeprefix(PADDLECLAS) for name in known() if name.startswith(PADDLECLAS))
+    return tuple(name.removeprefix(PADDLECLAS) for name in by_name() if name.startswith(PADDLECLAS))
 
 
 def without_paddleclas() -> Iterator[str]:

@@ -99,8 +99,8 @@ def _may_pass(error: Exception, attempt: int, partial: Path) -> bool:
         os.truncate(partial, 0)
         return True
     if error.code in BUSY:
-        said = error.headers.get("Retry-After", "")
-        time.sleep(min(LONGEST_WAIT_S, float(said) if said.isdecimal() else attempt * WAIT_S))
+        wait = error.headers.get("Retry-After", "")
+        time.sleep(min(LONGEST_WAIT_S, float(wait) if wait.isdecimal() else attempt * WAIT_S))
         return True
     return False
 
@@ -127,10 +127,10 @@ def _resume(file: OfficialFile, partial: Path, tell: Callable[[int, int], None])
     Errors: OSError, HTTPException, also if the connection ends before the file does.
     """
     version = _version(partial)
-    known = version.read_text() if version.is_file() else ""
-    done = partial.stat().st_size if known or file.md5 else 0
-    asked = {"Range": f"bytes={done}-"} | ({"If-Range": known} if known else {}) if done else {}
-    request = urllib.request.Request(file.url, headers=asked)
+    validator = version.read_text() if version.is_file() else ""
+    done = partial.stat().st_size if validator or file.md5 else 0
+    headers = {"Range": f"bytes={done}-"} | ({"If-Range": validator} if validator else {}) if done else {}
+    request = urllib.request.Request(file.url, headers=headers)
     with urllib.request.urlopen(request, timeout=60) as response, partial.open("r+b") as target:
         if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
             # Other bytes than wanted: the next attempt begins anew.

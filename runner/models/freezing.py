@@ -64,4 +64,4 @@ class Freezing:
         for one in self.parts:
             for parameter in one.part.parameters.values():
                 parameter.stop_gradient = one in frozen
-        self.networks.hold([layer for one in frozen for layer in one.part.held])
+        self.networks.hold([layer for one in frozen for layer in one.part.layers_to_freeze])

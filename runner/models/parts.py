@@ -26,7 +26,7 @@ class Part:
     """Name → layers all of whose trainable parameters are matched, with their sublayers."""
 
     @property
-    def held(self) -> list[nn.Layer]:
+    def layers_to_freeze(self) -> list[nn.Layer]:
         """The layers to keep in eval mode while this is frozen: fully matched ones, and those with statistics.
 
         Dropout between a backbone and its head is not among them, as it regularises the head.

@@ -131,8 +131,8 @@ def _checked(
         if looked.broken and not may_skip:
             raise DataError(check.refusal(looked, source.name, listing))
         whole = looked.without_broken()
-        known = whole if closely or may_skip else check.recall(source, config)
-        content.update((name, facts["content"]) for name, facts in known.facts.items())
+        digested = whole if closely or may_skip else check.recall(source, config)
+        content.update((name, facts["content"]) for name, facts in digested.facts.items())
         return looked.broken, about_data.of(check.without(source, looked.broken), whole, config)[0]
 
     broken, about = ranks.broadcast_from_first(first)

@@ -62,8 +62,8 @@ def find(config: cfg.Config, name: str, classes: list[str], notes: list[str]) ->
         if key.startswith(f"{begun.name}.")
     }
     network = finished.float_network(config, name, replace(own, arrays=arrays), len(classes))
-    known: dict[str, Any] = {**own.preprocessing}
-    seen = replace(config.data, **{key: known[key] for key in differing})
+    trained_with: dict[str, Any] = {**own.preprocessing}
+    seen = replace(config.data, **{key: trained_with[key] for key in differing})
     adapt_input("the network before pruning", network, config.data, seen, notes)
     thresholds = finished.thresholds_of(own.thresholds, begun.origin, len(classes)) if config.data.many else None
     return Origin(begun.called, network, finished.decisions(thresholds))

@@ -31,4 +31,4 @@ def test_the_peer_is_as_large_as_the_network():
     from benchmarks.peers import torch_networks
 
     count = sum(value.numel() for value in torch_networks.build("paddleclas/PPLCNet_x1_0", 1000).parameters())
-    assert count == networks.known()["paddleclas/PPLCNet_x1_0"].params
+    assert count == networks.by_name()["paddleclas/PPLCNet_x1_0"].params

@@ -34,7 +34,7 @@ def test_all_names_compose(tmp_path):
 
 @pytest.mark.parametrize("stem", [[], ["model.stem=small"]])
 def test_every_network_is_found_in_the_table_by_its_choice(stem):
-    own = [name for name in networks.known() if not name.startswith(networks.PADDLECLAS)]
+    own = [name for name in networks.by_name() if not name.startswith(networks.PADDLECLAS)]
     for name in [*own, *(f"{networks.PADDLECLAS}{name}" for name in networks.paddleclas()[::40])]:
         model = config_of([f"model={name}", *stem]).model
         assert cfg.choice_name(model) == name
@@ -56,7 +56,7 @@ def test_a_name_that_there_is_not_leads_to_the_nearest(choice, meant):
 
 
 def test_every_choice_of_a_network_is_listed():
-    assert set(config_dir.choices()["model"]) - {"custom", "vision", "paddleclas"} <= networks.known().keys()
+    assert set(config_dir.choices()["model"]) - {"custom", "vision", "paddleclas"} <= networks.by_name().keys()
 
 
 def test_so_does_an_architecture():

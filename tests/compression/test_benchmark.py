@@ -89,6 +89,10 @@ def test_the_short_form_measures_what_it_is_asked_for_alone(tmp_path, monkeypatc
     assert table["lsq_w4"]["bits"] == "4.0"
     final = {name: read(tmp_path / "quick" / "seed-0" / name / "result.json")["final"] for name in ("dense", *PRUNED)}
     assert all(final[name]["macs"] <= 0.5 * final["dense"]["macs"] for name in PRUNED)
+    # A run that did not end goes on.
+    (tmp_path / "quick" / "seed-0" / "dense" / "result.json").unlink()
+    assert compression.main() in (0, 1)
+    assert "resumed" in (tmp_path / "quick" / "seed-0" / "dense" / "train.log").read_text()
     # Only runs of the same command are taken for what was asked.
     monkeypatch.setattr("sys.argv", ["compression", *words, "optimizer.lr=0.1"])
     with pytest.raises(SystemExit, match="has another run, which differs in optimizer.lr=0.1"):

@@ -226,7 +226,7 @@ def test_the_table_has_every_function_that_makes_a_classifier():
     from docs import networks as table
 
     names = [name for name in table.every_name() if name.startswith(networks.PADDLECLAS)]
-    listed = [name for name in networks.known() if name.startswith(networks.PADDLECLAS)]
+    listed = [name for name in networks.by_name() if name.startswith(networks.PADDLECLAS)]
     assert [name for name in names if name in listed] == listed
     for name in set(names) - set(listed):
         with pytest.raises(ConfigError):

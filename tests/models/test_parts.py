@@ -32,7 +32,7 @@ def test_a_layer_stands_for_all_that_is_in_it(network):
     part = parts.choose(network, ["conv1"], HEAD, "model.freeze")
     assert set(part.parameters) == {"conv1.conv.weight", "conv1.bn.weight", "conv1.bn.bias"}
     assert {"conv1", "conv1.conv", "conv1.bn"} == set(part.layers)
-    assert part.held == list(part.layers.values())
+    assert part.layers_to_freeze == list(part.layers.values())
     assert part.has("conv1.bn._mean")
     assert not part.has("conv10.linear_conv.bn._mean")
 
@@ -42,14 +42,14 @@ def test_parameters_alone_leave_the_statistics_of_others_training(network):
     assert part.parameters
     assert not part.layers
     both = parts.choose(network, ["*.bn.weight", "*.bn.bias"], HEAD, "model.freeze")
-    assert len(both.held) == len(part.parameters)
+    assert len(both.layers_to_freeze) == len(part.parameters)
 
 
 def test_backbone_and_head_are_all_there_is(network):
     backbone, head = (parts.choose(network, [word], HEAD, "model.freeze") for word in ("backbone", "head"))
     assert set(head.parameters) == HEAD
     assert set(backbone.parameters) == trainable(network) - HEAD
-    held = set(map(id, backbone.held))
+    held = set(map(id, backbone.layers_to_freeze))
     assert {id(layer) for layer in network.sublayers() if isinstance(layer, nn.BatchNorm2D)} < held
     assert not {id(network.dropout), id(network.out)} & held
 
@@ -57,7 +57,7 @@ def test_backbone_and_head_are_all_there_is(network):
 def test_dropped_connections_within_frozen_blocks_are_kept():
     network = models.build(cfg.EfficientNetLite(), 5)
     part = parts.choose(network, ["backbone"], {"fc.weight", "fc.bias"}, "model.freeze")
-    held = set(map(id, part.held))
+    held = set(map(id, part.layers_to_freeze))
     assert id(network.blocks[2].drop) in held
     assert id(network.dropout) not in held
     assert parts.depths(network)[1] == 1 + 16 + 2

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
 def chosen(patterns: list[str]) -> list[Network]:
     """The networks whose names have one of the patterns in them, all without any. Errors: ConfigError for none."""
-    by_name = networks.known()
+    by_name = networks.by_name()
     if not patterns:
         return list(by_name.values())
     matching = [network for name, network in by_name.items() if any(fits(name, pattern) for pattern in patterns)]

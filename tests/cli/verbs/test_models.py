@@ -18,7 +18,7 @@ def rows(here, cwd, *arguments):
 
 def test_every_network_is_listed(here, tmp_path):
     names = [row["name"] for row in rows(here, tmp_path)]
-    assert names == list(networks.known())
+    assert names == list(networks.by_name())
     assert {"resnet18", "siamese", "mobilenet_v3_small_x0_35", "paddleclas/PPLCNet_x1_0"} <= set(names)
 
 
@@ -62,5 +62,5 @@ def test_latency_is_measured_in_the_engine_that_computes_exported_files(here, tm
 def test_every_name_of_the_list_is_a_choice():
     compose.register()
     for name in ("siamese", "vgg11", "mobilenet_v3_large_x1_25", "paddleclas/PPLCNet_x0_25"):
-        assert name in networks.known()
+        assert name in networks.by_name()
         assert compose.config_of([f"model={name}"])
