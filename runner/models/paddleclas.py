@@ -176,7 +176,8 @@ def _replace_patches(network: nn.Layer) -> None:
     """Let MobileViTV2 cut maps by reshaping them: Paddle cannot trace `fold`."""
     for layer in network.sublayers():
         if type(layer).__name__ == "MobileViTV2Block":
-            layer.__class__ = _reshaping(type(layer))
+            kind: Any = type(layer)
+            layer.__class__ = _reshaping(kind)
 
 
 @functools.cache
