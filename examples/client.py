@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import onnxruntime
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 # EXIF's orientation, and what turns the picture upright.
 TURNS = {
@@ -16,6 +17,8 @@ TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+# Those at which height and width change places, and those at which then rows or columns are mirrored.
+LYING, UPSIDE_DOWN, MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 
 
 def main(model: str, *photos: str) -> int:
@@ -33,41 +36,82 @@ def main(model: str, *photos: str) -> int:
         print(f"{model} does not take pictures. Export it with deploy.preprocess=inside.", file=sys.stderr)
         return 1
     described = session.get_modelmeta().custom_metadata_map
-    background = tuple(json.loads(described.get("background", "[255, 255, 255]")))
     failed = 0
     for photo in photos:
         try:
-            pixels = read(photo, background)
+            inputs = read(photo, described)
         except Exception as error:
             # Decoders end in whatever they meet.
             print(f"{photo} cannot be read: {error}", file=sys.stderr)
             failed = 1
             continue
-        [probabilities] = session.run(["probabilities"], {"pictures": pixels[None]})[0]
+        [probabilities] = session.run(["probabilities"], inputs)[0]
         print(photo, *decided(probabilities, described), sep="\t")
     return failed
 
 
-def read(photo: str, background: tuple[int, ...]) -> np.ndarray:
-    """The first frame, upright, on the background: uint8 [height, width, 3] in RGB."""
+def read(photo: str, described: dict[str, str]) -> dict[str, np.ndarray]:
+    """The inputs for a photo: its first frame, upright and on the background, and where all of it is, if not in all."""
+    size = None
     # Of a TIFF that it opens by name and turns upright, Pillow 13.0 mixes up the rows.
     with open(photo, "rb") as stream:
         image = Image.open(stream)
         mend_transparent_colour(image)
+        if isinstance(image, JpegImageFile) and "image_size" in described:
+            size = draft(image, described)
         image.load()
-    # Pillow would take an orientation from there too.
-    for name in ("xmp", "XML:com.adobe.xmp"):
-        image.info.pop(name, None)
-    turn = TURNS.get(image.getexif().get(0x0112))
+    turned = orientation(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        under = Image.new("RGB", image.size, background)
+        background = json.loads(described.get("background", "[255, 255, 255]"))
+        under = Image.new("RGB", image.size, tuple(background))
         under.paste(image, mask=image)
         image = under
     image = image.convert("RGB")
-    return np.asarray(image if turn is None else image.transpose(turn))
+    pixels = np.asarray(image.transpose(TURNS[turned]) if turned in TURNS else image)
+    if size is None:
+        return {"pictures": pixels[None]}
+    (height, width, _), (wide, high) = pixels.shape, size
+    left, upper = width - wide if turned in MIRRORED else 0, height - high if turned in UPSIDE_DOWN else 0
+    return {"pictures": pixels[None], "whole": np.array([left, upper, wide, high], np.float64)}
+
+
+def draft(image: JpegImageFile, described: dict[str, str]) -> tuple[float, float]:
+    """Have libjpeg scale a large photo down while it decodes, as `predict` does.
+
+    Returns its upright width and height then, which need not be whole: an eighth of 4001 columns are 500.125, and the
+    last of the 501 that are decoded is filled up.
+    """
+    upright = image.size[::-1] if orientation(image) in LYING else image.size
+    factor = reduction(*upright, described)
+    mode = "L" if described["channels"] == "1" else "RGB"
+    image.draft(mode, (image.width // factor, image.height // factor))
+    return upright[0] / factor, upright[1] / factor
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation."""
+    # Pillow would take one from there too.
+    for name in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(name, None)
+    return image.getexif().get(0x0112, 1)
+
+
+def reduction(width: float, height: float, described: dict[str, str]) -> int:
+    """The factor by which `predict` has a photo scaled down, in the same arithmetic."""
+    rows, columns = json.loads(described["image_size"])
+    if described["resize"] == "crop":
+        ratio, part = columns / rows, float(described["crop_ratio"])
+        wide, high = min(width, ratio * height) * part, min(height, width / ratio) * part
+        left, upper = (width - wide) * 0.5, (height - high) * 0.5
+        width, height = left + wide - left, upper + high - upper
+    elif described["resize"] == "pad":
+        scale = min(columns / width, rows / height)
+        columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
+    scale = min(width / columns, height / rows)
+    return max(factor for factor in (1, 2, 4, 8) if factor == 1 or max(1.6 * factor, 4) <= scale)
 
 
 def mend_transparent_colour(image: Image.Image) -> None:

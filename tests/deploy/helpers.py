@@ -59,6 +59,11 @@ def random_images(count: int = 5) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((count, 3, SIZE, SIZE), dtype=np.float32)
 
 
+def picture(height: int, width: int) -> np.ndarray:
+    """Noise, uint8 [height, width, 3]; the same every time."""
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
 def export(folder: Path) -> Path:
     """An export folder with the network as an ONNX and a Paddle file; the ONNX file is recommended."""
     shutil.copytree(_exported(), folder)

@@ -30,7 +30,7 @@ ELSEWHERE = {
     "mlflow models serve": "tests/deploy/test_serving.py serves it",
     "curl http://127.0.0.1:5001/invocations": "tests/deploy/test_serving.py asks it",
     "python -m runner eval RUN data.root=OTHER": "tests/cli/verbs/test_eval.py measures other folders",
-    "python examples/client.py": "tests/deploy/test_pictures.py classifies with it",
+    "python examples/client.py": "tests/deploy/test_client.py classifies with it",
     "python -m runner models 'mobilenet_v3_small_x0*' --latency": "tests/cli/verbs/test_models.py measures one network",
     "srun": "tests/e2e/test_slurm.py has a SLURM of its own",
     "sbatch": "tests/e2e/test_slurm.py has a SLURM of its own",

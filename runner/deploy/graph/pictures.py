@@ -14,7 +14,7 @@ from ..manifest import Manifest
 from .onnx_graph import Graph
 
 #: Names of the input, uint8 [N, height, width, 3] in RGB, and of the outputs.
-PICTURES, PROBABILITIES, LABELS = "pictures", "probabilities", "labels"
+PICTURES, WHOLE, PROBABILITIES, LABELS = "pictures", "whole", "probabilities", "labels"
 #: Pillow rounds weights to multiples of the inverse of this.
 UNITS = float(1 << 22)
 #: Tolerance by which a sum of float32 products may be below an exact half.
@@ -25,10 +25,12 @@ def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
     """A network with the preprocessing that `manifest` describes before it, and the activation after it.
 
     Its input is `pictures`, uint8 [N, height, width, 3], upright RGB; its outputs are `probabilities`, float32 [N, K],
-    at the fitted temperature if there is one, and, multi-label, `labels`, bool [N, K], from the thresholds. The
-    metadata have the class names, the colour under what is transparent, and the probability below which an image is
-    `unknown`. Resizing is two products with matrices of Pillow's weights, since ONNX's Resize cannot take a box between
-    pixels: where an engine rounds differently, a value differs by one of 256 levels.
+    at the fitted temperature if there is one, and, multi-label, `labels`, bool [N, K], from the thresholds. `whole`,
+    float64 [4], need not be given: left, upper, width and height of the whole picture in the pixels of `pictures`,
+    where a decoder that scales down has filled up the last pixel of a side. The metadata have the class names, the
+    colour under what is transparent, the probability below which an image is `unknown`, and what decides how large a
+    JPEG is decoded. Resizing is two products with matrices of Pillow's weights, since ONNX's Resize cannot take a box
+    between pixels: where an engine rounds differently, a value differs by one of 256 levels.
     """
     graph = Graph.read(model)
     own, graph.nodes = graph.nodes, []
@@ -40,6 +42,9 @@ def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
     result.CopyFrom(model)
     del result.graph.input[:], result.graph.output[:]
     result.graph.input.append(helper.make_tensor_value_info(PICTURES, TensorProto.UINT8, ["N", "height", "width", 3]))
+    # An input with a constant of its name has that as its default.
+    result.graph.input.append(helper.make_tensor_value_info(WHOLE, TensorProto.DOUBLE, [4]))
+    graph.constants[WHOLE] = np.zeros(4)
     for name in outputs:
         kind = TensorProto.BOOL if name == LABELS else TensorProto.FLOAT
         result.graph.output.append(helper.make_tensor_value_info(name, kind, ["N", len(manifest.classes)]))
@@ -55,6 +60,11 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
         "classes": to_json(manifest.classes),
         "preprocessing": "\n".join(steps),
         "background": to_json(manifest.background),
+        # By these a client decides at which part of its size a large JPEG is decoded.
+        "image_size": to_json(manifest.image_size),
+        "channels": to_json(manifest.channels),
+        "resize": manifest.resize,
+        "crop_ratio": to_json(manifest.crop_ratio),
     }
     if manifest.thresholds:
         values["thresholds"] = to_json(manifest.thresholds)
@@ -102,7 +112,7 @@ def _prepare(do: _Builder, manifest: Manifest, images: str) -> None:
         grey = do("ReduceSum", do("Mul", pixels, shares), np.array([1]), keepdims=1)
         # Integers below 2^24 times a power of two: exact in float32.
         pixels = do("Floor", do("Div", do("Add", grey, np.float32(32768)), np.float32(65536)))
-    box, size = _geometry(do, do.double(wide), do.double(high), manifest)
+    box, size = _geometry(do, _whole(do, wide, high), manifest)
     pixels = _scaled(do, pixels, (wide, high), box, size)
     if wanted.resize == "pad":
         pixels = _padded(do, pixels, size, manifest)
@@ -114,11 +124,18 @@ def _prepare(do: _Builder, manifest: Manifest, images: str) -> None:
     do("Reshape", values, shape, output=images)
 
 
-def _geometry(do: _Builder, wide: str, high: str, manifest: Manifest) -> tuple[Sequence[str], Sequence[str]]:
-    """The box (left, upper, width, height) of an image that is used, float64, and its new (width, height), int64."""
+def _whole(do: _Builder, wide: str, high: str) -> list[str]:
+    """The box (left, upper, width, height) of the picture, float64: `whole`, or without it all pixels."""
+    left, upper, *sides = (do("Gather", WHOLE, np.int64(place)) for place in range(4))
+    pixels = (do.double(wide), do.double(high))
+    given = [do("Where", do("Greater", side, 0.0), side, all_) for side, all_ in zip(sides, pixels, strict=True)]
+    return [left, upper, *given]
+
+
+def _geometry(do: _Builder, box: list[str], manifest: Manifest) -> tuple[Sequence[str], Sequence[str]]:
+    """The box (left, upper, width, height) of a picture that is used, float64, and its new (width, height), int64."""
     wanted = manifest.preparation
-    nothing, size = do.constant(0.0), [do.constant(np.int64(side)) for side in (wanted.width, wanted.height)]
-    box = [nothing, nothing, wide, high]
+    (left, upper, wide, high), size = box, [do.constant(np.int64(side)) for side in (wanted.width, wanted.height)]
     match wanted.resize:
         case "crop":
             ratio = wanted.width / wanted.height
@@ -126,7 +143,8 @@ def _geometry(do: _Builder, wide: str, high: str, manifest: Manifest) -> tuple[S
                 do("Mul", do("Min", wide, do("Mul", high, ratio)), wanted.crop_ratio),
                 do("Mul", do("Min", high, do("Div", wide, ratio)), wanted.crop_ratio),
             ]
-            places = [do("Mul", do("Sub", side, part), 0.5) for side, part in zip((wide, high), taken, strict=True)]
+            spare = [do("Mul", do("Sub", side, part), 0.5) for side, part in zip((wide, high), taken, strict=True)]
+            places = [do("Add", begin, part) for begin, part in zip((left, upper), spare, strict=True)]
             # Pillow converts boxes to float32.
             ends = [do.single(do("Add", place, part)) for place, part in zip(places, taken, strict=True)]
             places = [do.single(place) for place in places]
