@@ -99,12 +99,16 @@ class Preparation:
 def resample(image: Image.Image, box: Box, size: Size) -> np.ndarray:
     """Scale a box of a grey or RGB picture bilinearly with antialiasing: uint8 [height, width, C].
 
-    If the height shrinks it is scaled before the width, as in the compiled kernel: the same bits.
+    If the height shrinks it is scaled before the width, else after it, as in the compiled kernel and in exported files:
+    the same bits. Pillow's own order depends on the sizes and on its version.
     """
     left, upper, right, lower = box
     if lower - upper > size[1]:
         image = image.resize((image.width, size[1]), Image.Resampling.BILINEAR, box=(0, upper, image.width, lower))
         upper, lower = 0, size[1]
+    else:
+        image = image.resize((size[0], image.height), Image.Resampling.BILINEAR, box=(left, 0, right, image.height))
+        left, right = 0, size[0]
     image = image.resize(size, Image.Resampling.BILINEAR, box=(left, upper, right, lower))
     return np.asarray(image).reshape(size[1], size[0], -1)
 

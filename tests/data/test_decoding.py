@@ -61,6 +61,17 @@ def test_the_compiled_scaling_gives_the_same_bits(mode, resize, orientation):
         np.testing.assert_array_equal(decode(content, preparation, resample=resampler()), expected)
 
 
+def test_the_order_of_the_passes_does_not_depend_on_pillow():
+    picture = np.random.default_rng(0).integers(0, 256, (200, 17, 3), dtype=np.uint8)
+    box, size = (1.0625, 92.5625, 15.9375, 107.4375), (28, 28)
+    left, upper, right, lower = box
+    image, bilinear = Image.fromarray(picture), Image.Resampling.BILINEAR
+    across = image.resize((28, 200), bilinear, box=(left, 0, right, 200))
+    expected = np.asarray(across.resize((28, 28), bilinear, box=(0, upper, 28, lower)))
+    np.testing.assert_array_equal(images.resample(image, box, size), expected)
+    np.testing.assert_array_equal(resampler()(image, box, size), expected)
+
+
 @pytest.mark.parametrize("size", [(375, 500), (3000, 4000)])
 def test_a_picture_is_decoded_at_the_size_that_is_needed(size):
     height, width = size
