@@ -263,3 +263,18 @@ def test_a_client_in_cpp_says_what_predict_says(tmp_path):
     )
     done = subprocess.run([*command[:2], paths[0].name], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout.split("\t")[1] == '"unknown"'
+    for thresholds in ([0.0, 1.0, 0.3, 0.25], [1.0] * 4):
+        many = replace(described, labels="many", activation="sigmoid", thresholds=thresholds)
+        onnx.save(with_pictures(onnx.load(folder / helpers.ONNX), many), tmp_path / "model.onnx")
+        done = subprocess.run(command[:-1], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        names = [path.with_suffix(".png").name for path in paths]
+        for path, name in zip(paths, names, strict=True):
+            Image.open(path).save(tmp_path / name)
+        _, expected = client(tmp_path, "model.onnx", *names)
+        for line, (_, *wanted) in zip(done.stdout.splitlines(), expected, strict=True):
+            _, *own = line.split("\t")
+            assert [json.loads(label) for label in own[::2]] == wanted[::2]
+            np.testing.assert_allclose(
+                [float(value) for value in own[1::2]], [float(value) for value in wanted[1::2]], atol=1e-4
+            )
