@@ -130,35 +130,35 @@ def find(rows: list[dict[str, Any]], run: str, precision: str, batch: int) -> di
 
 def problems(rows: list[dict[str, Any]]) -> list[str]:
     """What is out of bounds."""
-    found = []
+    broken = []
     for model in MODELS:
         for kind in INTEGERS:
             whole, integers = (find(rows, f"{model}/{kind}", precision, 1) for precision in ("float32", "int8"))
             if (size := integers["bytes"] / whole["bytes"]) > SIZE:
-                found.append(f"{model}/{kind}: the integer file has {size:.3f} of the bytes (at most {SIZE})")
+                broken.append(f"{model}/{kind}: the integer file has {size:.3f} of the bytes (at most {SIZE})")
         for batch in BATCHES:
             pruned = speed(rows, find(rows, f"{model}/fpgm", "float32", batch))
             if pruned <= 1:
-                found.append(f"{model}, batch {batch}: pruned is {pruned:.2f} times as fast as dense")
+                broken.append(f"{model}, batch {batch}: pruned is {pruned:.2f} times as fast as dense")
     lacking = [out_of_bounds(rows, kind, "int8", BATCHES, INT8_TIMES, INT8_POINTS) for kind in INTEGERS]
     if all(lacking):
-        found += [line for lines in lacking for line in lines]
-    return found + out_of_bounds(rows, HALF, "float32", BATCHES[:1], HALF_TIMES, HALF_POINTS)
+        broken += [line for lines in lacking for line in lines]
+    return broken + out_of_bounds(rows, HALF, "float32", BATCHES[:1], HALF_TIMES, HALF_POINTS)
 
 
 def out_of_bounds(
     rows: list[dict[str, Any]], kind: str, precision: str, batches: tuple[int, ...], times: float, points: float
 ) -> list[str]:
-    """What a compressed ResNet-18 lacks of the speed that is asked for, or loses beyond the points that it may."""
-    found = []
+    """What a compressed ResNet-18 lacks of the speed that it must have, or loses beyond the points that it may."""
+    broken = []
     for batch in batches:
         row = find(rows, f"{RESNET}/{kind}", precision, batch)
         if (faster := speed(rows, row)) < times:
-            found.append(f"{RESNET}/{kind}, {precision}, batch {batch}: {faster:.2f} times as fast (at least {times})")
+            broken.append(f"{RESNET}/{kind}, {precision}, batch {batch}: {faster:.2f} times as fast (at least {times})")
     dense = find(rows, f"{RESNET}/dense", "float32", 1)["top1"]
     if (lost := 100 * (dense - row["top1"])) > points:
-        found.append(f"{RESNET}/{kind}, {precision}: {lost:.2f} points lost (at most {points})")
-    return found
+        broken.append(f"{RESNET}/{kind}, {precision}: {lost:.2f} points lost (at most {points})")
+    return broken
 
 
 if __name__ == "__main__":

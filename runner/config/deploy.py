@@ -45,9 +45,10 @@ class Deploy:
     """`inside`: one more ONNX file, `model.pictures.onnx`, takes images of any size, uint8 [N, height, width, 3] in
     RGB, and returns probabilities; it contains the network of the recommended ONNX file."""
     network: str = "student"
-    """Which network is exported, and predicts where none is named."""
+    """Which network is exported, and is used to predict by default."""
     bench_s: float = bounded(0.3, min=0, max=1e6)
-    """Seconds for which every exported file is measured; 0: not at all."""
+    """Seconds for which every exported file is measured; 0: not at all, and the smallest of those that agree is
+    recommended."""
     threads: int = bounded(1, min=1)
     """CPU threads of that measurement."""
     unknown_accuracy: Optional[float] = bounded(None, above=0, max=1)

@@ -27,6 +27,7 @@ from .graph.quantized_weight import QuantizedWeight
 from .manifest import EXPORT, FILES, MANIFEST, ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile, Manifest
 from .manifest import write as write_manifest
 from .quantization import write as write_quantization
+from .recommendation import recommend
 from .subject import Subject
 
 #: Training images for calibrating activation ranges that training has not set.
@@ -35,8 +36,6 @@ CALIBRATION_IMAGES = 256
 MEASURED_IMAGES = 64
 #: Files that are made from other files.
 HALF = "model.fp16.onnx"
-#: How much faster a file must be to be preferred to a smaller one.
-FASTER = 1.05
 
 
 @dataclass
@@ -256,32 +255,6 @@ def _described(folder: Path, path: str, kind: cfg.Format, precision: str, engine
     described.bytes = sum((folder / part).stat().st_size for part in described.paths)
     described.digests = {part: file_digest(folder / part) for part in described.paths}
     return described
-
-
-def recommend(folder: Path, manifest: Manifest, settings: cfg.Deploy) -> list[bench.Timing]:
-    """Measure every file and note the best: the fastest that agrees enough, or a smaller one that is about as fast.
-
-    If none agrees enough, it is the one that agrees most. Files of the precision `deploy.recommend`, if there are any,
-    come before all others.
-    """
-    files = [file for file in manifest.files if file.engine]
-    if not files:
-        return []
-    wanted = settings.recommend and settings.recommend.value
-    chosen = [file for file in files if file.precision == wanted] or files
-    closest = max(file.agreement or 0 for file in chosen)
-    fit = [file for file in chosen if (file.agreement or 0) >= min(settings.agreement, closest)]
-    if not settings.bench_s:
-        manifest.recommended, manifest.recommended_engine = fit[0].path, fit[0].engine
-        return []
-    entries = [bench.Entry(manifest.network, folder, manifest, file) for file in files]
-    timings = bench.measure(entries, [1], settings.bench_s, settings.threads)
-    latency = {id(timing.entry.file): timing.p50_ms for timing in timings}
-    fastest = min(latency[id(file)] for file in fit)
-    near = [file for file in fit if latency[id(file)] <= FASTER * fastest]
-    best = min(near, key=lambda file: file.bytes)
-    manifest.recommended, manifest.recommended_engine = best.path, best.engine
-    return timings
 
 
 def publish(journal: Journal, exported: Exported) -> dict[str, float]:

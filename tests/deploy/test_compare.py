@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from runner import config as cfg
 from runner.data import Batch
-from runner.deploy import engines, export, manifest
+from runner.deploy import engines, manifest, recommendation
 from runner.deploy.compare import _check_float, compare
 from runner.deploy.manifest import ExportedFile
 from runner.deploy.subject import Subject
@@ -111,7 +111,7 @@ def test_integers_that_disagree_are_noted_with_the_figure_and_another_file_is_re
         f"net.int8.onnx: agreement with the trained network is {agreement:.1%} of 120 test images, less than "
         f"deploy.agreement=0.99; {others} images get another class"
     )
-    export.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
+    recommendation.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
     assert found.recommended == ONNX
 
 
@@ -120,9 +120,9 @@ def test_the_precision_that_is_asked_for_is_recommended_if_a_file_has_it(folder,
     integers = with_end(folder, "net.int8.onnx", *SWAPPED)
     integers.precision, integers.bytes = "int8", 1
     found, _ = compared(folder, [integers, described(folder, ONNX)], "qat")
-    export.recommend(folder, found, cfg.Deploy(bench_s=bench_s, recommend=cfg.Precision.int8))
+    recommendation.recommend(folder, found, cfg.Deploy(bench_s=bench_s, recommend=cfg.Precision.int8))
     assert found.recommended == integers.path
-    export.recommend(folder, found, cfg.Deploy(bench_s=bench_s, recommend=cfg.Precision.float16))
+    recommendation.recommend(folder, found, cfg.Deploy(bench_s=bench_s, recommend=cfg.Precision.float16))
     assert found.recommended == ONNX
 
 
@@ -139,7 +139,7 @@ def test_where_no_file_agrees_enough_the_one_that_agrees_most_is_recommended(fol
     found, notes = compared(folder, [turned, swapped], "qat")
     assert len(notes) == 2
     assert turned.agreement < swapped.agreement < 0.99
-    export.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
+    recommendation.recommend(folder, found, cfg.Deploy(bench_s=bench_s))
     assert found.recommended == swapped.path
 
 
@@ -193,7 +193,7 @@ def test_a_float_file_has_every_class_and_its_logits_within_the_tolerance(agreem
 def test_a_file_is_recommended_in_the_engine_that_computes_it_fastest(folder):
     slow = slowed(folder, "slow.onnx")
     found, _ = compared(folder, [slow, replace(described(folder, ONNX), engine="openvino")])
-    export.recommend(folder, found, cfg.Deploy(bench_s=0.1))
+    recommendation.recommend(folder, found, cfg.Deploy(bench_s=0.1))
     assert (found.recommended, found.recommended_engine) == (ONNX, "openvino")
 
 
@@ -213,22 +213,22 @@ def test_the_least_agreement_is_a_key(folder):
     found, notes = compared(folder, [integers, described(folder, ONNX)], "qat", overrides=["deploy.agreement=0.1"])
     assert notes == []
     assert 0.1 < integers.agreement < 0.99
-    export.recommend(folder, found, cfg.Deploy(bench_s=0, agreement=0.1))
+    recommendation.recommend(folder, found, cfg.Deploy(bench_s=0, agreement=0.1))
     assert found.recommended == "net.int8.onnx"
-    export.recommend(folder, found, cfg.Deploy(bench_s=0))
+    recommendation.recommend(folder, found, cfg.Deploy(bench_s=0))
     assert found.recommended == ONNX
 
 
 def test_weights_alone_are_not_recommended(folder):
     found, notes = compared(folder, [ExportedFile(ONNX, "safetensors", "float32", 1)])
     assert notes == []
-    assert export.recommend(folder, found, cfg.Deploy(bench_s=0.02)) == []
+    assert recommendation.recommend(folder, found, cfg.Deploy(bench_s=0.02)) == []
     assert found.recommended is None
 
 
 def measured(folder, found):
     """Path → milliseconds of a call, measured for the recommendation."""
-    timings = export.recommend(folder, found, cfg.Deploy(bench_s=0.1))
+    timings = recommendation.recommend(folder, found, cfg.Deploy(bench_s=0.1))
     return {timing.entry.file.path: timing.p50_ms for timing in timings}
 
 
@@ -236,7 +236,7 @@ def test_of_two_files_that_are_equally_fast_the_smaller_one_is_recommended(folde
     found, _ = compared(folder, [padded(folder, "padded.onnx"), described(folder, ONNX)])
     for _attempt in range(20):
         took = measured(folder, found)
-        if max(took.values()) <= export.FASTER * min(took.values()):
+        if max(took.values()) <= recommendation.FASTER * min(took.values()):
             break
     else:
         pytest.fail(f"the same computation takes different times: {took}")
@@ -248,7 +248,7 @@ def test_a_larger_file_that_is_clearly_faster_is_recommended(folder):
     found, _ = compared(folder, [slow, padded(folder, "padded.onnx")])
     took = measured(folder, found)
     assert slow.bytes < found.files[1].bytes
-    assert took["slow.onnx"] > export.FASTER * took["padded.onnx"]
+    assert took["slow.onnx"] > recommendation.FASTER * took["padded.onnx"]
     assert found.recommended == "padded.onnx"
 
 
@@ -268,7 +268,11 @@ def slowed(folder, path):
     return described(folder, path)
 
 
-def test_without_seconds_to_measure_the_first_file_that_agrees_is_recommended(folder):
-    found, _ = compared(folder, [padded(folder, "padded.onnx"), described(folder, ONNX)])
-    assert export.recommend(folder, found, cfg.Deploy(bench_s=0)) == []
-    assert found.recommended == "padded.onnx"
+def test_without_seconds_to_measure_the_smallest_file_that_agrees_is_recommended(folder):
+    integers = with_end(folder, "net.int8.onnx", *SWAPPED)
+    integers.precision, integers.bytes = "int8", 1
+    found, _ = compared(folder, [padded(folder, "padded.onnx"), described(folder, ONNX), integers], "qat")
+    assert recommendation.recommend(folder, found, cfg.Deploy(bench_s=0)) == []
+    assert found.recommended == ONNX
+    assert recommendation.recommend(folder, found, cfg.Deploy(bench_s=0, agreement=0.1)) == []
+    assert found.recommended == integers.path

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import ModelProto, NodeProto, helper
 
 from .bounds import UNBOUNDED, Bounds, bounds
-from .onnx_graph import Graph, attributes, copy, names_read, rename_inputs
-
-log = logging.getLogger("runner")
+from .constants import fold_constants
+from .onnx_graph import Graph, attributes, copy
 
 #: Element-wise operations.
 ELEMENTWISE = {"Relu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Gelu", "Clip", "Add", "Mul"}
@@ -39,7 +35,7 @@ def simplified(model: ModelProto) -> tuple[Graph, dict[str, np.ndarray]]:
     Weights keep their names. A Gemm's are [inputs, outputs], a Conv's [outputs, inputs / groups, height, width].
     """
     graph = Graph.read(model)
-    _fold_constants(graph)
+    fold_constants(graph)
     readers = graph.readers()
     # A weight that two convolutions share must not change.
     own = {name for name in graph.constants if len(readers[name]) == 1}
@@ -58,7 +54,7 @@ def _simplify_clips(graph: Graph) -> None:
 
     Engines join a convolution with one activation after it, not with a ReLU and a clip.
     """
-    known, producers, readers = bounds(graph), graph.producers(), graph.readers()
+    limits_of, producers, readers = bounds(graph), graph.producers(), graph.readers()
     nodes, renamed = list[NodeProto](), dict[str, str]()
     for node in graph.nodes:
         node.input[:] = [renamed.get(name, name) for name in node.input]
@@ -67,7 +63,7 @@ def _simplify_clips(graph: Graph) -> None:
             before = producers.get(source)
             if before is not None and before.op_type in ("Relu", "Clip") and len(readers[source]) == 1:
                 source = before.input[0]
-            limits = _reached(known[target], known.get(source, UNBOUNDED))
+            limits = _reached(limits_of[target], limits_of.get(source, UNBOUNDED))
             if not limits and target not in graph.outputs:
                 renamed[target] = source
                 continue
@@ -83,66 +79,6 @@ def _reached(limits: Bounds, values: Bounds) -> dict[str, float]:
     """Those of the limits `low` and `high` that some of the values are beyond."""
     within = {"low": limits[0] > values[0], "high": limits[1] < values[1]}
     return {end: limit for (end, is_reached), limit in zip(within.items(), limits, strict=True) if is_reached}
-
-
-def _fold_constants(graph: Graph) -> None:
-    renamed: dict[str, str] = {}
-    nodes, outputs, waiting = [], set(graph.outputs), deque(graph.nodes)
-    while waiting:
-        node = waiting.popleft()
-        rename_inputs(node, renamed)
-        source = node.input[0] if node.input else ""
-        if node.op_type == "If" and source in graph.constants:
-            waiting.extendleft(reversed(_branch(graph, node)))
-            continue
-        if node.op_type == "Identity" and node.output[0] not in outputs:
-            renamed[node.output[0]] = source
-            continue
-        is_constant = node.input and names_read(node) == set(node.input) <= graph.constants.keys()
-        values = _computed(graph, node) if node.op_type == "Constant" or is_constant else None
-        if values is None:
-            nodes.append(node)
-        else:
-            graph.constants |= values
-    graph.nodes = nodes
-    for node in [node for node in nodes if node.op_type == "Identity"]:
-        _rename_producer(graph, node)
-
-
-def _computed(graph: Graph, node: NodeProto) -> dict[str, np.ndarray] | None:
-    """The outputs of a node of constants; None where they are sequences, or where the reference cannot compute them."""
-    try:
-        values = ReferenceEvaluator(node).run(None, {name: graph.constants[name] for name in node.input})
-    except Exception as error:
-        log.debug("%s stays as it is: %s", node.op_type, error)
-        return None
-    if any(isinstance(value, list) for value in values):
-        return None
-    return {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
-
-
-def _branch(graph: Graph, node: NodeProto) -> list[NodeProto]:
-    """The nodes of the branch that an If with a constant condition takes, under names that nothing else has."""
-    taken = attributes(node)["then_branch" if graph.constants[node.input[0]].item() else "else_branch"]
-    made = [tensor.name for tensor in taken.initializer] + [name for inner in taken.node for name in inner.output]
-    names = {name: f"{node.output[0]}.{name}" for name in made if name}
-    graph.constants |= {names[tensor.name]: numpy_helper.to_array(tensor) for tensor in taken.initializer}
-    nodes = [copy(inner, outputs=[names.get(name, name) for name in inner.output]) for inner in taken.node]
-    for inner in nodes:
-        rename_inputs(inner, names)
-    ends = zip(taken.output, node.output, strict=True)
-    return [*nodes, *(helper.make_node("Identity", [names.get(end.name, end.name)], [own]) for end, own in ends)]
-
-
-def _rename_producer(graph: Graph, identity: NodeProto) -> None:
-    """Let the node before an Identity write the graph's output directly."""
-    old, new = identity.input[0], identity.output[0]
-    if old not in graph.producers() or old in graph.outputs:
-        return
-    graph.nodes.remove(identity)
-    for node in graph.nodes:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]
 
 
 def _fold_batch_norms(graph: Graph, own: set[str]) -> dict[str, np.ndarray]:
