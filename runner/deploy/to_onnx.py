@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,9 +54,8 @@ def convert(prefix: Path, target: Path, folded: bool = False) -> None:
         command = child.command("runner.deploy.convert", *arguments)
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode or not partial.is_file():
-            raise ExportError(
-                f"paddle2onnx cannot convert the network (exit code {done.returncode}): {_reason(done.stderr)}"
-            )
+            reason = _reason(f"{done.stdout}\n{done.stderr}")
+            raise ExportError(f"paddle2onnx cannot convert the network (exit code {done.returncode}): {reason}")
 
 
 def fold_file(source: Path, target: Path) -> None:
@@ -181,10 +181,17 @@ def describe(file: Path, values: dict[str, Any]) -> None:
         stream.write(metadata.SerializeToString())
 
 
-def _reason(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() or "not support" in line.lower()]
-    return (telling or lines or ["no message"])[-1]
+def _reason(output: str) -> str:
+    """paddle2onnx's own last error in its output, else that of Python or C++; never a warning."""
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for line in output.splitlines()]
+    lines = [line for line in lines if "warn" not in line.lower()]
+    for pattern in (
+        r"\[ERROR\](?:\[Paddle2ONNX\])?\s*(.+)",
+        r"([\w.]*(?:Error|Exception)\b.*|what\(\):.*|.*not support.*)",
+    ):
+        if reasons := [match[1] for line in lines if (match := re.match(pattern, line))]:
+            return reasons[-1]
+    return "it ended without a reason"
 
 
 def _write(model: ModelProto, target: Path) -> None:
