@@ -86,3 +86,9 @@ def test_completion_offers_choices_of_packages_folders_and_lists(here, tmp_path,
 @pytest.mark.parametrize("line", ["runner optimizer.lr=", "runner mod", "runner "])
 def test_completion_of_keys_is_hydras(line):
     assert config_dir.completed(line) is None
+
+
+def test_the_costs_of_every_network_are_in_the_list():
+    """docs/models.md says so."""
+    lacking = [network.name for network in networks.by_name().values() if None in vars(network).values()]
+    assert lacking == []
