@@ -10,6 +10,7 @@ it. Sets and weights are fetched from packages (`examples/real_sets.py`).
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -38,17 +39,22 @@ CHANGES = {
     "head_first": ["model.freeze=[backbone]", "model.freeze_epochs=2"],
 }
 INTEGERS = "integers"
+#: The last one trains a head on random features.
 ROWS = [TRAINED, SCRATCH, *(f"{start}_{change}" for change in CHANGES for start in (TRAINED, SCRATCH))]
+DEFAULT_ROWS = [*ROWS[:-1], INTEGERS]
+BATCHES = (1, 32)
 #: By how much balanced accuracy is better with the weights, at least.
 MIN_GAIN = 0.05
 #: How many points of top-1 the integers may lose, at most.
 MAX_LOST = 0.5
+#: How many times as fast as the float file they are in one of the engines, at least, with every batch size.
+MIN_SPEED = 1.5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", choices=SETS, default="defects")
-    parser.add_argument("--rows", default=",".join([*ROWS[:6], INTEGERS]), help=f"of {','.join([*ROWS, INTEGERS])}")
+    parser.add_argument("--rows", default=",".join(DEFAULT_ROWS), help=f"of {','.join([*ROWS, INTEGERS])}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time, one thread each")
     parser.add_argument("--keep", metavar="DIR", help="folder for the runs; those that are in it are not run again")
@@ -77,9 +83,11 @@ def main() -> None:
 
         seeds = list(pool.map(measure, range(options.seeds)))
         table(rows, seeds)
-        if INTEGERS in rows:
-            print(f"\nThe files of seed 0, in turns:\n\n{speeds(folder / 'seed-0')}")
-    sys.exit("\n".join(out_of_bounds(rows, seeds)) or None)
+        timings = bench(folder / "seed-0") if INTEGERS in rows else []
+    if timings:
+        print("\nThe files of seed 0, in turns:\n")
+        harness.print_table(["run", "file", "engine", "batch", "ms", "speed"], [line(timings, row) for row in timings])
+    sys.exit("\n".join(out_of_bounds(rows, seeds, timings)) or None)
 
 
 def overrides(chosen: str, row: str, weights: str, trained: Path) -> list[str]:
@@ -115,13 +123,46 @@ def lost(seed: dict[str, dict[str, Any]]) -> float:
     return round(100 * (seed[TRAINED]["test"]["top1"] - seed[INTEGERS]["final"]["int8_top1"]), 2)
 
 
-def speeds(folder: Path) -> str:
-    """The table of `bench` of the float files and the integer ones."""
+def bench(folder: Path) -> list[dict[str, Any]]:
+    """The timings of the float files and the integer ones."""
     command = [sys.executable, "-m", "runner", "bench", str(folder / TRAINED), str(folder / INTEGERS)]
-    return harness.run([*command, "--batch", "1,32", "--format", "onnx"]).output
+    batches = ",".join(map(str, BATCHES))
+    return [
+        json.loads(row)
+        for row in harness.run([*command, "--batch", batches, "--format", "onnx", "--json"]).output.splitlines()
+    ]
 
 
-def out_of_bounds(rows: list[str], seeds: list[dict[str, dict[str, Any]]]) -> list[str]:
+def line(timings: list[dict[str, Any]], row: dict[str, Any]) -> list[str]:
+    """One file in an engine, as printed."""
+    cells = [Path(row["run"]).name, row["path"], row["engine"], str(row["batch"])]
+    return [*cells, f"{row['latency_ms_p50']:.2f}", f"{speed(timings, row):.2f} ×"]
+
+
+def speed(timings: list[dict[str, Any]], row: dict[str, Any]) -> float:
+    """How many times as fast it is as the float file of the first row in the same engine, with the same batch size."""
+    return float(
+        timing(timings, TRAINED, "float32", row["engine"], row["batch"])["latency_ms_p50"] / row["latency_ms_p50"]
+    )
+
+
+def timing(timings: list[dict[str, Any]], row: str, precision: str, engine: str, batch: int) -> dict[str, Any]:
+    """That of one file."""
+    wanted = (row, precision, engine, batch)
+    return next(
+        one for one in timings if (Path(one["run"]).name, one["precision"], one["engine"], one["batch"]) == wanted
+    )
+
+
+def slowest(timings: list[dict[str, Any]]) -> dict[str, float]:
+    """Engine → how many times as fast the integers are with the batch size at which they gain least."""
+    return {
+        engine: min(speed(timings, timing(timings, INTEGERS, "int8", engine, batch)) for batch in BATCHES)
+        for engine in {one["engine"]: None for one in timings}
+    }
+
+
+def out_of_bounds(rows: list[str], seeds: list[dict[str, dict[str, Any]]], timings: list[dict[str, Any]]) -> list[str]:
     """What is not as good as promised."""
     broken = []
     if {TRAINED, SCRATCH} <= set(rows):
@@ -132,6 +173,9 @@ def out_of_bounds(rows: list[str], seeds: list[dict[str, dict[str, Any]]]) -> li
             broken.append(f"Out of bounds: {with_weights - without:+.4f} with the weights; at least {MIN_GAIN}.")
     if INTEGERS in rows and (points := statistics.mean(map(lost, seeds))) > MAX_LOST:
         broken.append(f"Out of bounds: the integer files lose {points:.2f} points; at most {MAX_LOST}.")
+    if timings and max((speeds := slowest(timings)).values()) < MIN_SPEED:
+        each = ", ".join(f"{times:.2f} times in {engine}" for engine, times in speeds.items())
+        broken.append(f"Out of bounds: the integer files are {each} as fast; in one at least {MIN_SPEED}.")
     return broken
 
 
