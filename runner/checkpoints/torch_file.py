@@ -82,7 +82,7 @@ def _from_zip(stream: IO[bytes]) -> Any:
         order = ">" if _member(archive, f"{root}byteorder", size, b"little") == b"big" else "<"
         with archive.open(_stored(archive, pickles[0], size)) as inner:
             content = _Machine(Reader(inner)).run()
-        return _made(content, order, size, lambda storage: _member(archive, f"{root}data/{storage.key}", size))
+        return _materialize(content, order, size, lambda storage: _member(archive, f"{root}data/{storage.key}", size))
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: int, default: bytes | None = None) -> bytes:
@@ -127,10 +127,10 @@ def _from_pickles(stream: IO[bytes]) -> Any:
         stream.seek(place)
         return stream.read(length)
 
-    return _made(content, order, size, read)
+    return _materialize(content, order, size, read)
 
 
-def _made(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]) -> Any:
+def _materialize(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]) -> Any:
     """The content with arrays in place of recorded tensors; at most twice the file's `size` in bytes is created."""
     kept: dict[str, np.ndarray] = {}
     left = 2 * size
@@ -238,16 +238,16 @@ class _Machine(Machine):
 
     def extend(self, values: list[Any]) -> None:
         if isinstance(self.stack[-1], list):
-            self.stack[-1].extend(_known(value) for value in values)
+            self.stack[-1].extend(_replace_recorded(value) for value in values)
 
     def update(self, values: list[Any]) -> None:
         if isinstance(self.stack[-1], dict):
             # An optimizer's state has integers as keys.
-            named = [(key, _known(value)) for key, value in zip(values[::2], values[1::2], strict=True)]
+            named = [(key, _replace_recorded(value)) for key, value in zip(values[::2], values[1::2], strict=True)]
             super().update([part for pair in named if isinstance(pair[0], str) for part in pair])
 
 
-def _known(value: Any) -> Any:
+def _replace_recorded(value: Any) -> Any:
     return Opaque() if isinstance(value, Recorded) else value
 
 

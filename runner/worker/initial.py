@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import config as cfg
 from .. import models, runs
-from ..checkpoints import preprocessing, state, weights
+from ..checkpoints import fitting, preprocessing, state, weights
 from ..data import ClassMismatch, ExpectedClasses, identity, seen
 from ..data.splits import Source
 from ..errors import ConfigError
@@ -150,15 +150,15 @@ def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source
 
 def load_into(
     initial: InitialWeights, config: cfg.Config, networks: Networks, classes: Sequence[str]
-) -> tuple[dict[str, Any], weights.Loaded]:
+) -> tuple[dict[str, Any], fitting.Loaded]:
     """Load weights, with their pruned channels, into networks; returns what was pruned from each of them.
 
     Errors: CheckpointError if they do not fit.
     """
     own, strict = initial.weights, config.checkpoint.strict
-    own, _ = weights.translated(own, networks, {name: cfg.model_of(config, name) for name in networks.trained})
+    own, _ = fitting.translate(own, networks, {name: cfg.model_of(config, name) for name in networks.trained})
     if own.plan:
-        weights.restructure(networks, networks.trained, own, cfg.NoCompression())
+        fitting.restructure(networks, networks.trained, own, cfg.NoCompression())
     remedy = "Choose the same model and number of classes, or load what fits: checkpoint.strict=false"
     if initial.run:
         differing = preprocessing.differences(own.preprocessing, preprocessing.of(config.data))
@@ -171,11 +171,11 @@ def load_into(
     if own.classes is not None and list(classes) != own.classes:
         anew = {f"{network}.{name}" for network in networks.trained for name in head(config, network, len(classes))}
         require_training(config, own.origin, "the weights were trained on other classes")
-    loaded = weights.initialize(networks, networks.trained, own, strict, remedy, anew)
+    loaded = fitting.initialize(networks, networks.trained, own, strict, remedy, anew)
     if anew:
         heads = sorted({name.partition(".")[2] for name in anew})
         loaded.line += f"; {', '.join(heads)} are re-initialised: the weights were trained on other classes"
-    return weights.plans(own, networks.trained), loaded
+    return fitting.plans(own, networks.trained), loaded
 
 
 def require_training(config: cfg.Config, origin: str, why: str) -> None:

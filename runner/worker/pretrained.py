@@ -10,7 +10,7 @@ from paddle import nn
 
 from .. import config as cfg
 from .. import terminal
-from ..checkpoints import imagenet, preprocessing, weights
+from ..checkpoints import fitting, imagenet, preprocessing, weights
 from ..data import listed
 from ..errors import CheckpointError
 from ..models import Networks
@@ -68,7 +68,7 @@ def load_into(
 ) -> tuple[list[str], dict[str, set[str]]]:
     """Load the weights into the networks. Errors: CheckpointError.
 
-    Returns notes for the user, and network → what keeps its initial values, as in `weights.Loaded`.
+    Returns notes for the user, and network → what keeps its initial values, as in `fitting.Loaded`.
     """
     notes: list[str] = []
     random: dict[str, set[str]] = {}
@@ -87,10 +87,10 @@ def load_one(
     classes: Sequence[str],
 ) -> tuple[list[str], set[str]]:
     """Load the weights of one network. Returns and errors as in `load_into`."""
-    own, tables = weights.translated(_single(pretrained.weights), networks, {name: model})
-    own = replace(own, arrays=weights.addressed(own.arrays, (name,)))
-    own, anew, notes = adapted(own, name, networks[name], config, classes)
-    loaded = weights.initialize(
+    own, tables = fitting.translate(_single(pretrained.weights), networks, {name: model})
+    own = replace(own, arrays=fitting.by_network(own.arrays, (name,)))
+    own, anew, notes = adapt(own, name, networks[name], config, classes)
+    loaded = fitting.initialize(
         Networks({name: networks[name]}),
         (name,),
         own,
@@ -111,11 +111,11 @@ def load_one(
 def _single(own: weights.Weights) -> weights.Weights:
     """The weights of the student if the run has several networks."""
     networks = {key: key.partition(".")[0] for key in own.arrays}
-    peers = {key for key, name in networks.items() if name != "student" and weights.NETWORK.fullmatch(name)}
+    peers = {key for key, name in networks.items() if name != "student" and fitting.NETWORK.fullmatch(name)}
     return replace(own, arrays={key: array for key, array in own.arrays.items() if key not in peers})
 
 
-def adapted(
+def adapt(
     own: weights.Weights, name: str, network: nn.Layer, config: cfg.Config, classes: Sequence[str]
 ) -> tuple[weights.Weights, set[str], list[str]]:
     """Weights with the first convolution and the head adapted to these images and classes.

@@ -74,7 +74,7 @@ def load(config: cfg.Config, stage: Stage, start: Start | None) -> dict[str, Any
 def _check_random(config: cfg.Config, stage: Stage, name: str, random: set[str]) -> None:
     """A note on a network that is frozen as it was initialised.
 
-    `random`: what keeps its initial values, as in `weights.Loaded`. Errors: ConfigError if some of a network that was
+    `random`: what keeps its initial values, as in `fitting.Loaded`. Errors: ConfigError if some of a network that was
     given weights is random and would never be trained.
     """
     network, model = stage.networks[name], cfg.model_of(config, name)

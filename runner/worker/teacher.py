@@ -15,7 +15,7 @@ from paddle import Tensor, nn
 
 from .. import compression, data, models
 from .. import config as cfg
-from ..checkpoints import preprocessing, weights
+from ..checkpoints import fitting, preprocessing, weights
 from ..checkpoints.preprocessing import Preprocessing
 from ..config import store
 from ..errors import CheckpointError, ConfigError
@@ -91,8 +91,8 @@ def build(
     if count != len(own_classes or []):
         own_classes = None
     alone = Networks({name: network})
-    weights.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
-    notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy).line}")
+    fitting.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
+    notes.append(f"{called}: {fitting.initialize(alone, (name,), teacher, strict=True, remedy=remedy).line}")
     if own_classes and own_classes != classes:
         order = paddle.to_tensor([own_classes.index(one) for one in classes], "int64")
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
@@ -175,7 +175,7 @@ def _fitting(
     built = len(own.classes) if own.classes else classes
     count: int | None = built
     network = models.build(model, built, channels)
-    own, tables = weights.translated(own, Networks({name: network}), {name: model})
+    own, tables = fitting.translate(own, Networks({name: network}), {name: model})
     if not own.classes and not logits_teach:
         count = _outputs(own, name, model, classes, channels)
         if count and count != classes:
@@ -188,7 +188,7 @@ def _outputs(own: weights.Weights, name: str, model: cfg.Model, classes: int, ch
 
     `classes`: a number of classes that the network can be built with.
     """
-    arrays, head = weights.addressed(own.arrays, (name,)), initial.head_of(model, classes, channels)
+    arrays, head = fitting.by_network(own.arrays, (name,)), initial.head_of(model, classes, channels)
     stored = [(arrays[f"{name}.{key}"], axis) for key, axis in head.items() if f"{name}.{key}" in arrays]
     counts = {array.shape[axis] for array, axis in stored if array.ndim > axis}
     return counts.pop() if len(counts) == 1 else None
@@ -196,7 +196,7 @@ def _outputs(own: weights.Weights, name: str, model: cfg.Model, classes: int, ch
 
 def _arrays(own_weights: weights.Weights, name: str, key: str) -> dict[str, np.ndarray]:
     """A network's arrays of a checkpoint, which has several; those of a file are of one. Errors: CheckpointError."""
-    held = {owner for array in own_weights.arrays if weights.NETWORK.fullmatch(owner := array.partition(".")[0])}
+    held = {owner for array in own_weights.arrays if fitting.NETWORK.fullmatch(owner := array.partition(".")[0])}
     if held and name not in held:
         raise CheckpointError(
             f"{key}.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
@@ -233,11 +233,11 @@ def adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.Da
     notes.append(f"{called}: it sees the images in its own normalisation and in {size} pixels")
     convert = functools.partial(_converted, matrix=matrix, shift=shift)
 
-    def adapted(_layer: nn.Layer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def convert_input(_layer: nn.Layer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         images = inputs[0] if is_same else convert(inputs[0])
-        return (resized(images, target.size), *inputs[1:])
+        return (resize(images, target.size), *inputs[1:])
 
-    network.register_forward_pre_hook(adapted)
+    network.register_forward_pre_hook(convert_input)
 
 
 def conversion(source: cfg.Data, target: cfg.Data) -> tuple[np.ndarray, np.ndarray]:
@@ -272,7 +272,7 @@ def _converted(images: Tensor, matrix: np.ndarray, shift: np.ndarray) -> Tensor:
     return paddle.stack(channels, axis=1)
 
 
-def resized(images: Tensor, size: Sequence[int]) -> Tensor:
+def resize(images: Tensor, size: Sequence[int]) -> Tensor:
     """float32 [N, C, H, W] at another size: bilinear for upscaling, area averages for downscaling."""
     if list(images.shape[2:]) == list(size):
         return images

@@ -16,7 +16,7 @@ from paddle import nn
 from safetensors.numpy import load_file, save_file
 
 from runner import config as cfg
-from runner.checkpoints import checkpoint, preprocessing, reading, restore, weights
+from runner.checkpoints import checkpoint, fitting, preprocessing, reading, restore, weights
 from runner.checkpoints import state as state_file
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
 from runner.errors import CheckpointError, DataError, Diverged
@@ -44,7 +44,7 @@ def prefixed(name, arrays):
 
 
 def initialized(target, arrays, strict=True):
-    return weights.initialize(target, target.trained, weights.Weights("test", arrays), strict)
+    return fitting.initialize(target, target.trained, weights.Weights("test", arrays), strict)
 
 
 def test_weights_of_a_single_network_initialise_both_networks_of_a_pair():
@@ -199,12 +199,12 @@ def test_a_number_that_is_not_finite_is_refused_by_its_tensors_name(tmp_path, su
     path, arrays = tmp_path / f"w{suffix}", {"head.bias": np.ones(2, np.float32), "head.weight": array, "mask": unused}
     read = weights.read(written(path, arrays))
     # What no layer takes may be anything.
-    weights.initialize(network, ("student",), read, strict=False)
+    fitting.initialize(network, ("student",), read, strict=False)
     array[1, 1] = number
     read = weights.read(written(path, arrays))
     message = rf"{path}.*: 1 of the 6 values of its tensor student\.head\.weight are NaN"
     with pytest.raises(CheckpointError, match=message):
-        weights.initialize(network, ("student",), read, strict=False)
+        fitting.initialize(network, ("student",), read, strict=False)
     assert all(np.isfinite(value.numpy()).all() for value in network.state_dict().values())
 
 

@@ -56,9 +56,9 @@ def test_other_channels_are_refused():
 
 def test_images_shrink_to_means_of_areas_and_grow_smoothly():
     images = paddle.arange(16, dtype="float32").reshape([1, 1, 4, 4])
-    np.testing.assert_allclose(teacher.resized(images, (2, 2)).numpy()[0, 0], [[2.5, 4.5], [10.5, 12.5]])
-    assert teacher.resized(images, (8, 8)).shape == [1, 1, 8, 8]
-    assert teacher.resized(images, (4, 4)) is images
+    np.testing.assert_allclose(teacher.resize(images, (2, 2)).numpy()[0, 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert teacher.resize(images, (8, 8)).shape == [1, 1, 8, 8]
+    assert teacher.resize(images, (4, 4)) is images
 
 
 STUDENT = ["mode=cls_teacher", "mode.teacher_from=run", *trained.SMALL, "data=synthetic", "data.classes=3"]
@@ -128,7 +128,7 @@ def test_weights_that_know_their_preprocessing_are_given_it_without_a_run(config
     plain.eval()
     pixels = pictures()
     luma = ((pixels * np.array(teacher.LUMA)).sum(-1, keepdims=True) / 255 - 0.4) / 0.3
-    expected = plain(teacher.resized(paddle.to_tensor(luma.transpose(0, 3, 1, 2).astype("float32")), (24, 24)))
+    expected = plain(teacher.resize(paddle.to_tensor(luma.transpose(0, 3, 1, 2).astype("float32")), (24, 24)))
     np.testing.assert_allclose(network(given_to(config.data, pixels)).numpy(), expected.numpy(), atol=1e-4)
     assert any("it sees the images in its own normalisation and in 24×24 pixels" in note for note in notes)
 

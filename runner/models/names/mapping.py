@@ -67,14 +67,14 @@ def translate(arrays: Arrays, network: nn.Layer, tables: Sequence[Names], by_tor
     own = {name: value.shape for name, value in network.state_dict().items()}
     arrays = _unwrapped({name: value for name, value in arrays.items() if not COUNTS.search(name)}, own)
     plain = dict(zip(arrays, _renamed(arrays, STATISTICS), strict=True))
-    best, chosen = _known(plain, own), None
+    best, chosen = _count_matches(plain, own), None
     for table in tables:
         if table.refused:
             if best < len(own) / 2 and any(re.search(table.rules[0][0], name) for name in arrays):
                 raise CheckpointError(f"These weights are of {table.source}'s network: {table.refused}")
             continue
         renamed = dict(zip(arrays, _renamed(arrays, (*STATISTICS, *table.rules)), strict=True))
-        if (matches := _known(renamed, own)) > best:
+        if (matches := _count_matches(renamed, own)) > best:
             best, chosen, plain = matches, table, renamed
     ignored = "|".join(table.ignored for table in tables) or r"(?!)"
     dropped = [name for name in arrays if plain[name] not in own and re.search(ignored, name)]
@@ -87,7 +87,7 @@ def translate(arrays: Arrays, network: nn.Layer, tables: Sequence[Names], by_tor
     return Translated(laid_out, chosen, dropped)
 
 
-def _known(renamed: Mapping[str, str], own: Mapping[str, list[int]]) -> int:
+def _count_matches(renamed: Mapping[str, str], own: Mapping[str, list[int]]) -> int:
     return sum(name in own for name in set(renamed.values()))
 
 
