@@ -57,9 +57,7 @@ def _published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
             show(done, count)
 
         source = imagenet.file_of(model, config.checkpoint.mirror, tell)
-    # PaddleClas trained its networks in several ways.
-    is_known = not isinstance(model, cfg.PaddleClas)
-    known = preprocessing.of_published(imagenet.names_of(model)) if is_known else preprocessing.Preprocessing()
+    known = preprocessing.of_published(model, imagenet.names_of(model))
     return InitialWeights(replace(weights.read(source), preprocessing=known))
 
 
@@ -101,8 +99,8 @@ def load_one(
     names = f", by the names of {tables[0].source}" if tables else ""
     notes = [*pretrained.notes, "; ".join([f"{name}: {loaded.line}{names}", *notes])]
     if own.is_foreign and not own.preprocessing:
-        usual = preprocessing.of_published(next(iter(tables), None))
-        notes += initial.preprocessing_notes(replace(own, preprocessing=usual), config, is_certain=False)
+        usual = preprocessing.of_published(model, next(iter(tables), None))
+        notes += preprocessing.normalisation_notes(own.origin, usual, preprocessing.of(config.data))
     if own.is_foreign and "image_size" not in own.preprocessing:
         notes += preprocessing.size_notes(own.origin, model, preprocessing.of(config.data))
     return notes, loaded.random
@@ -126,7 +124,9 @@ def adapt(
     arrays = dict(own.arrays)
     wanted = {f"{name}.{key}": value.shape for key, value in network.state_dict().items()}
     reshaped = {key for key, value in arrays.items() if key in wanted and list(value.shape) != wanted[key]}
-    anew, notes = _stem(arrays, sorted(reshaped), wanted, config.data.channels)
+    model, channels = cfg.model_of(config, name), config.data.channels
+    stems = {f"{name}.{key}" for key in initial.stem_of(model, network, len(classes), channels)} if reshaped else set()
+    anew, notes = _adapt_stem(arrays, sorted(reshaped & stems), wanted, channels)
     reshaped = {key for key in reshaped - anew if list(arrays[key].shape) != wanted[key]}
     own_classes = own.classes
     if reshaped or (own_classes is not None and own_classes != list(classes)):
@@ -146,14 +146,14 @@ def adapt(
     return replace(own, arrays=arrays), anew, notes
 
 
-def _stem(
+def _adapt_stem(
     arrays: dict[str, np.ndarray], reshaped: Sequence[str], wanted: dict[str, list[int]], channels: int
 ) -> tuple[set[str], list[str]]:
     """Adapt, in place, convolutions that see the images; those with another kernel size keep their initial weights."""
     anew, notes = set[str](), []
     for key in reshaped:
         shape, array = wanted[key], arrays[key]
-        if not (len(shape) == array.ndim == 4 and shape[1] == channels and array.shape[1] <= MOST_CHANNELS):
+        if array.ndim != 4 or array.shape[1] > MOST_CHANNELS:
             continue
         if [shape[0], *shape[2:]] == [array.shape[0], *array.shape[2:]]:
             arrays[key] = with_channels(array, channels)

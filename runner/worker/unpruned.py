@@ -14,7 +14,7 @@ from ..config.rules import network_names
 from ..errors import CheckpointError
 from . import finished, initial
 from .initial import InitialWeights
-from .teacher import adapt_input
+from .input_conversion import adapt_input
 
 
 @dataclass

@@ -20,7 +20,7 @@ from runner.checkpoints import imagenet, preprocessing, weights
 from runner.cli.compose import config_of
 from runner.data.download import OfficialFile
 from runner.errors import CheckpointError, ConfigError, DataError
-from runner.models import Networks
+from runner.models import Networks, names
 from runner.worker import initial, pretrained
 
 SMALL = ["model=mobilenet_v3_small_x0_35"]
@@ -144,6 +144,76 @@ def test_published_weights_had_imagenets_statistics_unless_their_authors_say_oth
     known = pretrained.read_one(replace(model, weights="imagenet"), config_of([])).weights.preprocessing
     usual = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert (known["mean"], known["std"]) == (([0.498] * 3, [0.502] * 3) if "lite" in architecture else usual)
+
+
+#: Network of PaddleClas → the mean and deviation in its file of `ppcls/configs`; None where there is no such file.
+PADDLECLAS = {
+    "ViT_base_patch16_224": (0.5, 0.5), "TNT_small": (0.5, 0.5), "VAN_B0": (0.5, 0.5), "MobileViTV2_x1_0": (0.0, 1.0),
+    "EfficientNetV2_S": (0.502, 0.502),
+    "EfficientNetB0": (0.485, 0.229), "DeiT_tiny_patch16_224": (0.485, 0.229), "PPLCNet_x1_0": (0.485, 0.229),
+    "SwinTransformer_tiny_patch4_window7_224": (0.485, 0.229), "MobileNetV4_conv_small": (0.485, 0.229),
+    "CLIP_vit_base_patch16_224": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", PADDLECLAS)
+def test_published_weights_of_paddleclas_have_the_normalisation_of_their_own(
+    architecture, tmp_path, monkeypatch, arrays
+):
+    monkeypatch.setattr(imagenet, "file_of", lambda *_: tmp_path / "w.pdparams")
+    paddle.save({key: paddle.to_tensor(value) for key, value in arrays.items()}, str(tmp_path / "w.pdparams"))
+    words = [f"model=paddleclas/{architecture}", "model.weights=imagenet"]
+
+    def notes(*more):
+        config = config_of([*words, *more])
+        return pretrained.read_one(config.model, config).weights.preprocessing, pretrained.read(config, ["student"])
+
+    if (numbers := PADDLECLAS[architecture]) is None:
+        known, read = notes("data.mean=[0.3,0.3,0.3]")
+        assert known == {}
+        assert read["student"].notes == []
+        return
+    known, _ = notes()
+    assert (known["mean"][0], known["std"][0]) == numbers
+    same = preprocessing.overrides(known, ("mean", "std")).split()
+    _, read = notes(*same)
+    assert read["student"].notes == []
+    _, read = notes("data.mean=[0.3,0.3,0.3]")
+    assert f"data.mean={str(known['mean']).replace(' ', '')}" in read["student"].notes[0]
+
+
+def test_nothing_is_claimed_of_a_file_whose_kind_was_normalised_in_several_ways():
+    paddles, clip = cfg.Vision(architecture="mobilenet_v3_large"), cfg.PaddleClas(architecture="ConvNeXt_tiny")
+    timms = [(model, table) for model in (paddles, clip) for table in names.of(model) if table.source == "timm"]
+    assert len(timms) == 3
+    assert [preprocessing.of_published(model, table) for model, table in timms] == [{}, {}, {}]
+    # Nobody publishes weights of these two.
+    assert preprocessing.of_published(cfg.ResNet(), None) == preprocessing.of_published(cfg.Siamese(), None) == {}
+
+
+def test_a_file_that_does_not_say_how_its_images_were_normalised_is_said_to():
+    config = config_of(["model=resnet10_x0_5", "data.mean=[0.1,0.2,0.3]", "data.std=[0.4,0.5,0.6]"])
+    networks = built(config, 10)
+    own = {name: value.numpy() for name, value in networks["student"].state_dict().items()}
+    read = initial.InitialWeights(weights.Weights("w.pdparams", own, is_foreign=True))
+    said, _ = pretrained.load_into({"student": read}, config, networks, TEN)
+    assert said[1:] == [
+        "w.pdparams does not say how its images were normalised. If it was not by data.mean=[0.1,0.2,0.3] "
+        "data.std=[0.4,0.5,0.6], give these keys"
+    ]
+
+
+def test_a_depthwise_convolution_does_not_see_grey_images():
+    config = config_of([*SMALL, "data=synthetic", "data.channels=1", "data.mean=[0.5]", "data.std=[0.5]"])
+    networks = built(config, 10)
+    own = {f"student.{name}": value.numpy() for name, value in networks["student"].state_dict().items()}
+    depthwise = next(
+        key for key, value in own.items() if value.ndim == 4 and value.shape[1] == 1 and "conv1" not in key
+    )
+    own[depthwise] = np.zeros((*own[depthwise].shape[:2], 7, 7), np.float32)
+    _, anew, said = pretrained.adapt(weights.Weights("w", own), "student", networks["student"], config, TEN)
+    assert not anew
+    assert said == []
 
 
 def test_a_table_of_names_that_was_not_used_says_nothing_about_weights():

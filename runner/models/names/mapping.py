@@ -13,6 +13,8 @@ from paddle import nn
 from ...errors import CheckpointError
 
 Arrays = dict[str, np.ndarray]
+#: The normalisation by the statistics of ImageNet, which most published weights were trained with.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Part of every table: PyTorch's names of running statistics, and its counter.
 STATISTICS = ((r"\.running_mean$", "._mean"), (r"\.running_var$", "._variance"))
 COUNTS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
@@ -39,9 +41,9 @@ class Names:
     Some of Paddle's networks multiply by 1-p after dropout in evaluation, and do not rescale in training: dividing the
     weights of others by 1-p makes both compute the same.
     """
-    mean: tuple[float, ...] | None = None
-    """The `data.mean` and `std` that its ImageNet weights were trained with; None: those of ImageNet."""
-    std: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = MEAN
+    """The `data.mean` and `std` that most of its ImageNet weights were trained with; None if there are several."""
+    std: tuple[float, ...] | None = STD
     refused: str = ""
     """Why its weights do not fit, if its network computes something else; the first of `rules` recognises it by a
     name."""
