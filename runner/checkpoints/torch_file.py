@@ -1,4 +1,4 @@
-"""Reading `.pth`, `.pt` and `.bin` files without PyTorch: nothing in a file is imported or called.
+"""Reading PyTorch's files without PyTorch: nothing in a file is imported or called.
 
 Since PyTorch 1.6 a file is a zip archive of one pickle and the bytes of every storage; before, several pickles followed
 by the storages. Tensors are recorded while the pickle is read, and created once their storage is known to be complete.
@@ -21,7 +21,6 @@ import numpy as np
 from .. import stored
 from ..data.unpickling import MOST_DIMENSIONS, Machine, Name, Reader, Recorded
 
-SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 #: The magic number of files from before 1.6.
 MAGIC = 0x1950A86A20F9469CFC6C
 _ORDERED = "collections.OrderedDict"

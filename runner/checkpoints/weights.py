@@ -25,8 +25,6 @@ from .state import ANOTHER, EMA, MODEL, STATE
 ABOUT = "runner.about"
 #: The metadata of a pruned network in files of earlier versions.
 PRUNED = "runner.pruned"
-#: File name endings that can be read.
-SUFFIXES = (".safetensors", ".pdparams", ".onnx", *torch_file.SUFFIXES)
 
 
 @dataclass
@@ -76,7 +74,7 @@ def read(source: str | Path, pointer: str = "best") -> Weights:
         return _of_checkpoint(path)
     if path.is_dir() or not path.exists():
         raise runs.no_weights(source)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in runs.WEIGHT_SUFFIXES:
         raise CheckpointError(f"{path} is not a file of weights. Give one ({runs.WEIGHT_FILES}), or a run.")
     try:
         stored.open_regular(path).close()

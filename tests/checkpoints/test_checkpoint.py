@@ -16,6 +16,7 @@ from paddle import nn
 from safetensors.numpy import load_file, save_file
 
 from runner import config as cfg
+from runner import runs
 from runner.checkpoints import checkpoint, fitting, preprocessing, reading, restore, weights
 from runner.checkpoints import state as state_file
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
@@ -161,7 +162,7 @@ def test_the_image_size_of_published_weights_is_said_where_it_is_another(model, 
     assert all(said in note for note in notes)
 
 
-@pytest.mark.parametrize("suffix", weights.SUFFIXES)
+@pytest.mark.parametrize("suffix", runs.WEIGHT_SUFFIXES)
 def test_a_suffix_may_be_in_capitals(tmp_path, suffix):
     arrays = {"head.bias": np.arange(2, dtype=np.float32), "head.weight": np.ones((3, 2), np.float32)}
     read = weights.read(written(tmp_path / f"w{suffix.upper()}", arrays))
@@ -189,7 +190,7 @@ def test_an_onnx_file_whose_weights_are_elsewhere_or_that_is_damaged_is_refused(
         weights.read(tmp_path / "w.onnx")
 
 
-@pytest.mark.parametrize("suffix", weights.SUFFIXES)
+@pytest.mark.parametrize("suffix", runs.WEIGHT_SUFFIXES)
 @pytest.mark.parametrize(
     "number", [np.float32("nan"), np.float32("-inf"), np.float16("inf"), np.float64(1e300), np.float64("nan")]
 )
