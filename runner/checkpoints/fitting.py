@@ -14,6 +14,7 @@ from paddle import nn
 
 from .. import compression
 from .. import config as cfg
+from ..data import listed
 from ..errors import CheckpointError
 from ..models import Networks
 from ..models import names as names_of
@@ -109,9 +110,12 @@ def initialize(
     _refuse_not_finite(weights.origin, fitting)
     for name, value in fitting.items():
         own[name].set_value(paddle.to_tensor(np.ascontiguousarray(value)).astype(own[name].dtype))
-    line = f"{len(fitting)} of {len(own)} tensors from {weights.origin}" + (
-        f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)" if not strict else ""
-    )
+    line = f"{len(fitting)} of {len(own)} tensors from {weights.origin}"
+    if not strict:
+        line += f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)"
+    if reshaped:
+        initial = [f"{name} {list(value.shape)}" for name, value in own.items() if name in reshaped]
+        line += f"; {listed(initial, 3)} keep their initial values"
     return Loaded(line, own.keys() - fitting.keys())
 
 
@@ -153,7 +157,4 @@ def by_network(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[st
 
 
 def _listed(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"\n  {len(names)} {what}: {', '.join(names[:3])}{more}"
+    return f"\n  {len(names)} {what}: {listed(names, 3)}" if names else ""
