@@ -316,6 +316,29 @@ def test_a_file_in_the_cache_that_is_not_the_published_one_is_named(tmp_path, mo
         imagenet.file_of(model, "http://127.0.0.1:1")
 
 
+@pytest.mark.parametrize("is_fetched", [True, False])
+def test_a_bit_that_flipped_in_a_file_without_a_published_checksum_is_found(tmp_path, monkeypatch, arrays, is_fetched):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
+    place = tmp_path / "runner" / "weights" / imagenet.source_of(model).name
+    place.parent.mkdir(parents=True)
+
+    def write(*_):
+        paddle.save({key: paddle.to_tensor(value) for key, value in arrays.items()}, str(place))
+
+    monkeypatch.setattr(imagenet, "fetch", write)
+    if not is_fetched:
+        write()
+    assert imagenet.file_of(model, None) == imagenet.file_of(model, None) == place
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"its SHA-256 is .*{place.name}\.sha256, written when it was whole"):
+        imagenet.file_of(model, None)
+    place.with_name(f"{place.name}.sha256").unlink()
+    assert imagenet.file_of(model, None) == place
+
+
 def test_a_page_in_place_of_weights_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     name = "MobileNetV3_small_x0_35_pretrained.pdparams"
