@@ -45,6 +45,7 @@ def translate(weights: Weights, networks: Networks, models: Mapping[str, cfg.Mod
     if not weights.is_foreign:
         return weights, []
     used: list[Names] = []
+    unsure: list[str] = []
     arrays: dict[str, np.ndarray] = {}
     offered = by_network(weights.arrays, tuple(models))
     for name, model in models.items():
@@ -55,7 +56,8 @@ def translate(weights: Weights, networks: Networks, models: Mapping[str, cfg.Mod
             raise CheckpointError(f"{weights.origin} does not fit {cfg.model_name(model)}. {error}") from error
         arrays |= {f"{name}.{key}": value for key, value in renamed.arrays.items()}
         used += [renamed.names] if renamed.names else []
-    return replace(weights, arrays=arrays), used
+        unsure += [f"{name}.{key}" for key in renamed.unsure]
+    return replace(weights, arrays=arrays, unsure=unsure), used
 
 
 def restructure(networks: Networks, names: tuple[str, ...], weights: Weights, settings: cfg.Compression) -> None:
@@ -116,6 +118,11 @@ def initialize(
     if reshaped:
         initial = [f"{name} {list(value.shape)}" for name, value in own.items() if name in reshaped]
         line += f"; {listed(initial, 3)} keep their initial values"
+    if unsure := [name for name in weights.unsure if name in fitting]:
+        line += (
+            f"; the file does not tell whether {listed(unsure, 3)} are [outputs, inputs], as in PyTorch: they are "
+            "taken as [inputs, outputs]. A .safetensors of PyTorch tells by metadata={'format': 'pt'}"
+        )
     return Loaded(line, own.keys() - fitting.keys())
 
 

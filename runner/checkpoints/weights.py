@@ -40,7 +40,9 @@ class Weights:
     thresholds: dict[str, list[float]] = field(default_factory=dict)
     """Network → multi-label: the probability of each class from which it is predicted."""
     by_torch: bool | None = False
-    """Whether weights of linear layers are [outputs, inputs], as in PyTorch; None if the file does not tell."""
+    """Whether weights of linear layers are [outputs, inputs], as in PyTorch; None if the file does not tell of all."""
+    unsure: list[str] = field(default_factory=list)
+    """Weights of linear layers that may be either way round, and are taken as [inputs, outputs]."""
     is_foreign: bool = False
     """Whether no run wrote the file, so that names may be those of another framework."""
     trained_on: seen.Keys | None = None
@@ -105,8 +107,8 @@ def _of_file(path: Path) -> Weights:
             preprocessing=preprocessed,
         )  # fmt: skip
     if suffix == ".onnx":
-        # A layer may be stored either way, Gemm or MatMul.
-        return Weights(str(path), onnx_file.load(path), by_torch=None, is_foreign=True)
+        arrays, by_torch = onnx_file.load(path)
+        return Weights(str(path), arrays, by_torch=by_torch, is_foreign=True)
     if suffix == ".pdparams":
         with stored.open_regular(path) as stream:
             arrays, place = state_dict.arrays_of(unpickling.load(stream))

@@ -178,6 +178,29 @@ def test_an_onnx_file_without_names_of_layers_says_what_to_give(tmp_path, name):
         weights.read(path)
 
 
+@pytest.mark.parametrize(
+    ("products", "by_torch"), [(["Gemm"], True), (["MatMul"], False), (["Gemm", "MatMul"], None), ([], None)]
+)
+def test_the_products_of_an_onnx_file_tell_how_its_linear_layers_are_stored(tmp_path, products, by_torch):
+    tensors = [numpy_helper.from_array(np.ones((3, 3), np.float32), f"{kind}.weight") for kind in products or ["fc"]]
+    nodes = [
+        helper.make_node(kind, ["x", f"{kind}.weight"], [kind], **({"transB": 1} if kind == "Gemm" else {}))
+        for kind in products
+    ]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "weights", [], [], tensors)), tmp_path / "w.onnx")
+    assert weights.read(tmp_path / "w.onnx").by_torch is by_torch
+
+
+def test_that_a_square_layer_may_be_the_other_way_round_is_said(tmp_path):
+    network, model = nn.LayerDict({"head": nn.Linear(3, 3)}), cfg.CustomModel(target="a:b")
+    save_file({"head.weight": np.ones((3, 3), np.float32), "head.bias": np.ones(3, np.float32)}, tmp_path / "w")
+    (tmp_path / "w").rename(tmp_path / "w.safetensors")
+    networks = Networks({"student": network})
+    read, _ = fitting.translate(weights.read(tmp_path / "w.safetensors"), networks, {"student": model})
+    loaded = fitting.initialize(networks, ("student",), read, strict=True)
+    assert "does not tell whether student.head.weight are [outputs, inputs], as in PyTorch" in loaded.line
+
+
 def test_an_onnx_file_whose_weights_are_elsewhere_or_that_is_damaged_is_refused(tmp_path):
     tensor = numpy_helper.from_array(np.ones((3, 2), np.float32), "head.weight")
     tensor.data_location = onnx.TensorProto.EXTERNAL
