@@ -57,8 +57,8 @@ def _published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
             show(done, count)
 
         source = imagenet.file_of(model, config.checkpoint.mirror, tell)
-    known = preprocessing.of_published(model, imagenet.names_of(model))
-    return InitialWeights(replace(weights.read(source), preprocessing=known))
+    normalisation = preprocessing.of_published(model, imagenet.names_of(model))
+    return InitialWeights(replace(weights.read(source), preprocessing=normalisation))
 
 
 def load_into(
