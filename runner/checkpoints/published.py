@@ -6,7 +6,7 @@ from ..models.names import MEAN, STD
 
 _HALVES = (0.5,) * 3
 #: Beginning of an architecture's name → the mean and deviation by which its images were normalised, where they are not
-#: ImageNet's. From the files of `ppcls/configs` in PaddleClas 2.6.
+#: ImageNet's. From the files of `ppcls/configs` in PaddleClas, one or more of each family.
 _OTHERWISE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "EfficientNetV2_": ((128 / 255,) * 3, (128 / 255,) * 3),
     "MobileViT": ((0.0,) * 3, (1.0,) * 3),
