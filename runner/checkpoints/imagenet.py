@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import pickle
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import config as cfg
 from .. import files, stored
 from ..data import unpickling
-from ..data.download import OfficialFile, fetch, md5_of
+from ..data.download import OfficialFile, fetch, md5_of, sha256_of
 from ..errors import CheckpointError
 from . import state_dict
 
@@ -47,17 +48,47 @@ def file_of(model: cfg.Model, mirror: str | None, tell: Callable[[int, int], Non
     path = files.cache_folder() / "weights" / published.name
     if not path.is_file():
         fetch(published, path.parent, tell, _require_weights)
+        if not published.md5:
+            _write_digest(path)
         return path
     try:
         if published.md5 and (digest := md5_of(path)) != published.md5:
             raise ValueError(f"its MD5 is {digest} instead of {published.md5}")
+        if not published.md5 and _has_digest(path):
+            return path
         _require_weights(path)
+        if not published.md5:
+            _write_digest(path)
     except ValueError as error:
         raise CheckpointError(
             f"{path} is not the file that is published at {published.url}: {error}. Remove it to fetch it again, or "
             "bring the right one."
         ) from error
     return path
+
+
+def _digest_file(path: Path) -> Path:
+    """The file beside published weights with their SHA-256, as `sha256sum --check` reads it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _write_digest(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        # A folder that cannot be written to holds files that somebody else looks after.
+        files.write_text(_digest_file(path), f"{sha256_of(path)}  {path.name}\n")
+
+
+def _has_digest(path: Path) -> bool:
+    """Whether the SHA-256 of a file is the one beside it; False if there is none. Errors: ValueError if it is not."""
+    written = stored.read_text(_digest_file(path))
+    if written is None:
+        return False
+    if (digest := sha256_of(path)) != written.partition(" ")[0]:
+        raise ValueError(
+            f"its SHA-256 is {digest}, and {_digest_file(path).name}, written when it was whole, has another. If you "
+            "brought another file, remove that one"
+        )
+    return True
 
 
 def _require_digest(path: Path) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import stored
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Names that an exporter made up: Paddle's numbers of layers, and PyTorch's of folded or transposed tensors.
 MADE_UP = re.compile(r"\w+_\d+\.[wb]_\d+|onnx::\w+|p2o\..+")
@@ -17,11 +22,11 @@ MADE_UP = re.compile(r"\w+_\d+\.[wb]_\d+|onnx::\w+|p2o\..+")
 MAX_BYTES = 2**31 - 1
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
-    """Name → array of each initialiser, of the memory of the file. Data outside of the file is not read.
+def load(path: Path) -> tuple[dict[str, np.ndarray], bool | None]:
+    """Name → array of each initialiser, of the memory of the file; and the layout as in `_by_torch`.
 
-    Errors: ValueError for a file that is not ONNX's, has its weights elsewhere, or has none under names of layers, as
-    those that this package exports; OSError.
+    Data outside of the file is not read. Errors: ValueError for a file that is not ONNX's, has its weights elsewhere,
+    or has none under names of layers, as those that this package exports; OSError.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -45,4 +50,14 @@ def load(path: Path) -> dict[str, np.ndarray]:
             "its weights have no names of layers, since its exporter has folded and numbered them. Give what it was "
             "exported from: the run, its file of deploy.formats=[safetensors], or a state dict"
         )
-    return arrays
+    return arrays, _by_torch(graph, arrays)
+
+
+def _by_torch(graph: onnx.GraphProto, names: Collection[str]) -> bool | None:
+    """Whether the products with these initialisers have them as [outputs, inputs]; None if some do and some do not."""
+    layouts = {
+        node.op_type == "Gemm" and any(one.name == "transB" and one.i == 1 for one in node.attribute)
+        for node in graph.node
+        if node.op_type in ("Gemm", "MatMul") and node.input[1] in names
+    }
+    return layouts.pop() if len(layouts) == 1 else None

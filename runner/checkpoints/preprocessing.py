@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import config as cfg
 from ..config import networks, store
-from ..models.names import Names
+from ..models.names import MEAN, STD, Names
+from . import published
 
 
 class Preprocessing(TypedDict, total=False):
@@ -26,8 +27,6 @@ class Preprocessing(TypedDict, total=False):
 
 
 KEYS = tuple(Preprocessing.__annotations__)
-#: The normalisation that most published weights were trained with.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Means and deviations that differ by less than this fraction of themselves, half a grey value, are the same.
 RELATIVE = 0.005
 
@@ -38,13 +37,38 @@ def of(data: cfg.Data) -> Preprocessing:
     return values | {"image_size": list(data.size)}
 
 
-def of_published(table: Names | None) -> Preprocessing:
-    """The normalisation that published weights were trained with; for their image size see `size_notes`.
+def of_published(model: cfg.Model, table: Names | None) -> Preprocessing:
+    """The normalisation that published weights of an architecture were trained with; empty where it is not known.
 
-    `table`: that of their parameters' names; None for Paddle's own names, whose weights had ImageNet's statistics.
+    `table`: that of their parameters' names; None for the network's own names. For their image size see `size_notes`.
     """
-    mean, std = (table.mean, table.std) if table and table.mean and table.std else (MEAN, STD)
+    match table, model:
+        case Names(mean=mean, std=std), _:
+            pass
+        case None, cfg.PaddleClas(architecture=architecture):
+            mean, std = published.normalisation(architecture) or (None, None)
+        case None, cfg.Vision() | cfg.MobileNetV3() if not isinstance(model, cfg.Siamese):
+            mean, std = MEAN, STD
+        case _:
+            return {}
+    if mean is None or std is None:
+        return {}
     return {"channels": len(mean), "mean": [round(one, 3) for one in mean], "std": [round(one, 3) for one in std]}
+
+
+def normalisation_notes(origin: str, usual: Preprocessing, here: Preprocessing, prefix: str = "data.") -> list[str]:
+    """A note on weights that do not say how their images were normalised, unless these images are as is usual.
+
+    `usual`: the normalisation of most published weights of their kind; empty if it is not known. `prefix`: what the
+    keys begin with.
+    """
+    says = f"{origin} does not say how its images were normalised"
+    if not usual:
+        taken = overrides(here, ("mean", "std"), prefix)
+        return [f"{says}. If it was not by {taken}, give these keys"]
+    if not (differing := differences(usual, here)):
+        return []
+    return [f"{says}. Most published weights of this kind were trained with {overrides(usual, differing, prefix)}"]
 
 
 def size_notes(called: str, model: cfg.Model, here: Preprocessing) -> list[str]:

@@ -33,7 +33,7 @@ def pointed(folder: Path, pointer: str) -> str | None:
 
 
 def pointed_or_none(folder: Path, pointer: str) -> str | None:
-    """`pointer_of` for a run that resumes and rewrites its pointers: None for a damaged one as well."""
+    """`pointed` for a run that resumes and rewrites its pointers: None for a damaged one as well."""
     with contextlib.suppress(Damaged):
         return pointed(folder, pointer)
     return None

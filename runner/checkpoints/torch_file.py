@@ -1,4 +1,4 @@
-"""Reading `.pth`, `.pt` and `.bin` files without PyTorch: nothing in a file is imported or called.
+"""Reading PyTorch's files without PyTorch: nothing in a file is imported or called.
 
 Since PyTorch 1.6 a file is a zip archive of one pickle and the bytes of every storage; before, several pickles followed
 by the storages. Tensors are recorded while the pickle is read, and created once their storage is known to be complete.
@@ -21,7 +21,6 @@ import numpy as np
 from .. import stored
 from ..data.unpickling import MOST_DIMENSIONS, Machine, Name, Reader, Recorded
 
-SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 #: The magic number of files from before 1.6.
 MAGIC = 0x1950A86A20F9469CFC6C
 _ORDERED = "collections.OrderedDict"
@@ -82,7 +81,7 @@ def _from_zip(stream: IO[bytes]) -> Any:
         order = ">" if _member(archive, f"{root}byteorder", size, b"little") == b"big" else "<"
         with archive.open(_stored(archive, pickles[0], size)) as inner:
             content = _Machine(Reader(inner)).run()
-        return _made(content, order, size, lambda storage: _member(archive, f"{root}data/{storage.key}", size))
+        return _materialize(content, order, size, lambda storage: _member(archive, f"{root}data/{storage.key}", size))
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: int, default: bytes | None = None) -> bytes:
@@ -127,10 +126,10 @@ def _from_pickles(stream: IO[bytes]) -> Any:
         stream.seek(place)
         return stream.read(length)
 
-    return _made(content, order, size, read)
+    return _materialize(content, order, size, read)
 
 
-def _made(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]) -> Any:
+def _materialize(content: Any, order: str, size: int, read: Callable[[_Storage], bytes]) -> Any:
     """The content with arrays in place of recorded tensors; at most twice the file's `size` in bytes is created."""
     kept: dict[str, np.ndarray] = {}
     left = 2 * size
@@ -238,16 +237,16 @@ class _Machine(Machine):
 
     def extend(self, values: list[Any]) -> None:
         if isinstance(self.stack[-1], list):
-            self.stack[-1].extend(_known(value) for value in values)
+            self.stack[-1].extend(_replace_recorded(value) for value in values)
 
     def update(self, values: list[Any]) -> None:
         if isinstance(self.stack[-1], dict):
             # An optimizer's state has integers as keys.
-            named = [(key, _known(value)) for key, value in zip(values[::2], values[1::2], strict=True)]
+            named = [(key, _replace_recorded(value)) for key, value in zip(values[::2], values[1::2], strict=True)]
             super().update([part for pair in named if isinstance(pair[0], str) for part in pair])
 
 
-def _known(value: Any) -> Any:
+def _replace_recorded(value: Any) -> Any:
     return Opaque() if isinstance(value, Recorded) else value
 
 

@@ -51,7 +51,8 @@ class Model:
     """Epochs after which they train as well; null: never."""
     weights: Optional[str] = weights_path(None)
     """Initial weights: `imagenet` (published weights of this architecture, downloaded), a file (`.safetensors`,
-    `.pdparams`, `.onnx`, PyTorch's `.pth`, `.pt`, `.bin`; names of Paddle, PaddleClas, torchvision or timm), or a run.
+    `.pdparams`, `.onnx`, PyTorch's `.pth`, `.pt`, `.bin`, `.ckpt`, `.tar`; names of Paddle, PaddleClas, torchvision or
+    timm), or a run.
     Another number of classes or channels is adapted. For a whole run: `checkpoint.init_from`."""
 
 

@@ -54,6 +54,15 @@ def for_small_images(network: nn.Layer) -> None:
         )
 
 
+def parameters(network: nn.Layer, channels: int) -> list[str]:
+    """Names of the weights of the convolutions that take images of `channels` channels; no depthwise ones."""
+    return [
+        f"{name}.weight"
+        for name, layer in network.named_sublayers()
+        if isinstance(layer, nn.Conv2D) and layer._groups == 1 and layer._in_channels == channels
+    ]
+
+
 def _stems(network: nn.Layer) -> Iterator[tuple[nn.Layer, str, tuple[nn.Layer, str] | None]]:
     """Parent and name of each convolution over three channels, and of the max pooling next to it."""
     children = [

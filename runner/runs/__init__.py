@@ -1,6 +1,6 @@
 """Runs on disk: a run directory, its journal and its state; sweeps of them. Imports nothing above it."""
 
-from .named import RUN_ID, WEIGHT_FILES, no_weights
+from .named import RUN_ID, WEIGHT_FILES, WEIGHT_SUFFIXES, no_weights
 from .run import (
     State,
     began,
@@ -21,6 +21,7 @@ from .run import (
 __all__ = [
     "RUN_ID",
     "WEIGHT_FILES",
+    "WEIGHT_SUFFIXES",
     "State",
     "began",
     "checkpoints",

@@ -15,8 +15,11 @@ from .journal import CHECKPOINTS
 
 #: The form of MLflow's run ids.
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-#: Readable files of weights, in words.
-WEIGHT_FILES = ".safetensors, .pdparams, .onnx, or PyTorch's .pth, .pt or .bin"
+#: Endings of the names of readable files of weights: of PyTorch's, and all.
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+WEIGHT_SUFFIXES = (".safetensors", ".pdparams", ".onnx", *TORCH_SUFFIXES)
+#: The same in words.
+WEIGHT_FILES = f".safetensors, .pdparams, .onnx, or PyTorch's {', '.join(TORCH_SUFFIXES[:-1])} or {TORCH_SUFFIXES[-1]}"
 
 
 def no_weights(source: object) -> CheckpointError:

@@ -12,7 +12,7 @@ from paddle import nn
 
 from .. import config as cfg
 from .. import device, terminal
-from ..checkpoints import checkpoint, weights
+from ..checkpoints import checkpoint, fitting, weights
 from ..compression import ptq
 from ..errors import DiskError, UserError
 from ..kernels.layers import stock
@@ -101,7 +101,7 @@ def _load_best(directory: Path, run: Experiment, journal: Journal) -> tuple[dict
     """
     training, compression = run.training, run.config.compression
     chosen = weights.read(directory, "best")
-    weights.initialize(training.networks, training.networks.trained, chosen, strict=True)
+    fitting.initialize(training.networks, training.networks.trained, chosen, strict=True)
     reference = None
     if compression.quantize and run.config.deploy.formats:
         reference = float_network(run.config, run.config.deploy.network, chosen, len(training.loaders.classes))

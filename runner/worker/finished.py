@@ -12,7 +12,7 @@ from paddle import nn
 
 from .. import config as cfg
 from .. import data, device, models, terminal
-from ..checkpoints import reading, state, weights
+from ..checkpoints import fitting, reading, state, weights
 from ..compression.effects import Decide
 from ..config import store
 from ..data import Normalize, Preparation, Split, identity, preparation
@@ -49,8 +49,8 @@ def load_stage(directory: Path, config: cfg.Config, pointer: str, divide: bool =
     stage = prepare(config, with_teacher=False, expected=_expected(directory, chosen), divide=divide)
     if unseen := stage.loaders.unseen:
         stage.notes.append(f"no image is of {data.listed(unseen)}: the numbers are of the other classes")
-    weights.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
-    weights.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
+    fitting.restructure(stage.networks, stage.networks.trained, chosen, config.compression)
+    fitting.initialize(stage.networks, stage.networks.trained, chosen, strict=True)
     accelerate(config, stage.networks)
     stage.notes += initial.unrecognised(chosen, store.read(directory / CONFIG).data, config.data, stage.loaders.source)
     return stage, chosen
@@ -145,9 +145,9 @@ def float_network(config: cfg.Config, name: str, chosen: weights.Weights, classe
     random_state = seeding.state()
     networks = models.Networks({name: models.build(cfg.model_of(config, name), classes, config.data.channels)})
     seeding.restore(random_state)
-    plain, _ = weights.translated(chosen.without_quantization(), networks, {name: cfg.model_of(config, name)})
-    weights.restructure(networks, (name,), plain, config.compression)
-    weights.initialize(networks, (name,), plain, strict=True)
+    plain, _ = fitting.translate(chosen.without_quantization(), networks, {name: cfg.model_of(config, name)})
+    fitting.restructure(networks, (name,), plain, config.compression)
+    fitting.initialize(networks, (name,), plain, strict=True)
     networks[name].eval()
     return networks[name]
 
@@ -228,8 +228,8 @@ def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "f
     )
     own = {key: value for key, value in chosen.arrays.items() if key.startswith(f"{name}.")}
     own_weights = weights.Weights(chosen.origin, own, chosen.plan)
-    weights.restructure(networks, (name,), own_weights, config.compression)
-    weights.initialize(networks, (name,), own_weights, strict=True)
+    fitting.restructure(networks, (name,), own_weights, config.compression)
+    fitting.initialize(networks, (name,), own_weights, strict=True)
     accelerate(config, networks)
     return _classifier(directory, config, name, networks, saved.classes, chosen.thresholds)
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from .. import config as cfg
 from .. import models, runs
-from ..checkpoints import preprocessing, state, weights
+from ..checkpoints import fitting, preprocessing, state, weights
 from ..data import ClassMismatch, ExpectedClasses, identity, seen
 from ..data.splits import Source
 from ..errors import ConfigError
-from ..models import Networks
+from ..models import Networks, stem
 from ..runs.journal import CHECKPOINTS, CONFIG
 from ..tracking import lookup
 from ..training import seeding
 
 if TYPE_CHECKING:
     import numpy as np
+    from paddle import nn
 
 #: Keys below `data` that say where images are.
 PLACES = ("root", "train", "val", "test")
@@ -82,20 +83,16 @@ def run_of(source: Path, origin: Path) -> Path | None:
     return next((place for place in places if (place / CONFIG).is_file()), None)
 
 
-def preprocessing_notes(
-    own: weights.Weights, config: cfg.Config, is_certain: bool = True, model: str = ""
-) -> list[str]:
+def preprocessing_notes(own: weights.Weights, config: cfg.Config, model: str = "") -> list[str]:
     """A note if the images that weights were trained with were preprocessed differently from these.
 
     `model`: an override that their network needs as well.
 
-    Errors: ConfigError if nothing is trained here, unless the preprocessing is only the usual one of such weights.
+    Errors: ConfigError if nothing is trained here.
     """
     if not (differing := preprocessing.differences(own.preprocessing, preprocessing.of(config.data))):
         return []
     repeated = preprocessing.overrides(own.preprocessing, differing)
-    if not is_certain:
-        return [f"{own.origin}: published weights of this kind were trained with other preprocessing: {repeated}"]
     if not config.train.trains:
         raise ConfigError(
             f"Nothing is trained here, and {own.origin} was trained with different preprocessing "
@@ -150,15 +147,15 @@ def unrecognised(own: weights.Weights, trained: cfg.Data, here: cfg.Data, source
 
 def load_into(
     initial: InitialWeights, config: cfg.Config, networks: Networks, classes: Sequence[str]
-) -> tuple[dict[str, Any], weights.Loaded]:
+) -> tuple[dict[str, Any], fitting.Loaded]:
     """Load weights, with their pruned channels, into networks; returns what was pruned from each of them.
 
     Errors: CheckpointError if they do not fit.
     """
     own, strict = initial.weights, config.checkpoint.strict
-    own, _ = weights.translated(own, networks, {name: cfg.model_of(config, name) for name in networks.trained})
+    own, _ = fitting.translate(own, networks, {name: cfg.model_of(config, name) for name in networks.trained})
     if own.plan:
-        weights.restructure(networks, networks.trained, own, cfg.NoCompression())
+        fitting.restructure(networks, networks.trained, own, cfg.NoCompression())
     remedy = "Choose the same model and number of classes, or load what fits: checkpoint.strict=false"
     if initial.run:
         differing = preprocessing.differences(own.preprocessing, preprocessing.of(config.data))
@@ -171,11 +168,11 @@ def load_into(
     if own.classes is not None and list(classes) != own.classes:
         anew = {f"{network}.{name}" for network in networks.trained for name in head(config, network, len(classes))}
         require_training(config, own.origin, "the weights were trained on other classes")
-    loaded = weights.initialize(networks, networks.trained, own, strict, remedy, anew)
+    loaded = fitting.initialize(networks, networks.trained, own, strict, remedy, anew)
     if anew:
         heads = sorted({name.partition(".")[2] for name in anew})
         loaded.line += f"; {', '.join(heads)} are re-initialised: the weights were trained on other classes"
-    return weights.plans(own, networks.trained), loaded
+    return fitting.plans(own, networks.trained), loaded
 
 
 def require_training(config: cfg.Config, origin: str, why: str) -> None:
@@ -203,6 +200,18 @@ def head_of(model: cfg.Model, classes: int, channels: int) -> dict[str, int]:
         for name, sides in shapes.items()
         if any(one != other for one, other in sides)
     }
+
+
+def stem_of(model: cfg.Model, network: nn.Layer, classes: int, channels: int) -> list[str]:
+    """Names of the weights that take the images of a network, which was built for `channels`; no depthwise ones.
+
+    A few layers inside of a network may have as few channels as images: those of the network for RGB are compared.
+    """
+    if channels != 3 and not isinstance(model, cfg.CustomModel):
+        random_state = seeding.state()
+        network, channels = models.build(model, classes), 3
+        seeding.restore(random_state)
+    return stem.parameters(network, channels)
 
 
 def classes_for(initial: InitialWeights | None, config: cfg.Config) -> ExpectedClasses | None:

@@ -10,7 +10,7 @@ from paddle import nn
 
 from .. import config as cfg
 from .. import terminal
-from ..checkpoints import imagenet, preprocessing, weights
+from ..checkpoints import fitting, imagenet, preprocessing, weights
 from ..data import listed
 from ..errors import CheckpointError
 from ..models import Networks
@@ -57,10 +57,8 @@ def _published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
             show(done, count)
 
         source = imagenet.file_of(model, config.checkpoint.mirror, tell)
-    # PaddleClas trained its networks in several ways.
-    is_known = not isinstance(model, cfg.PaddleClas)
-    known = preprocessing.of_published(imagenet.names_of(model)) if is_known else preprocessing.Preprocessing()
-    return InitialWeights(replace(weights.read(source), preprocessing=known))
+    normalisation = preprocessing.of_published(model, imagenet.names_of(model))
+    return InitialWeights(replace(weights.read(source), preprocessing=normalisation))
 
 
 def load_into(
@@ -68,7 +66,7 @@ def load_into(
 ) -> tuple[list[str], dict[str, set[str]]]:
     """Load the weights into the networks. Errors: CheckpointError.
 
-    Returns notes for the user, and network → what keeps its initial values, as in `weights.Loaded`.
+    Returns notes for the user, and network → what keeps its initial values, as in `fitting.Loaded`.
     """
     notes: list[str] = []
     random: dict[str, set[str]] = {}
@@ -87,10 +85,10 @@ def load_one(
     classes: Sequence[str],
 ) -> tuple[list[str], set[str]]:
     """Load the weights of one network. Returns and errors as in `load_into`."""
-    own, tables = weights.translated(_single(pretrained.weights), networks, {name: model})
-    own = replace(own, arrays=weights.addressed(own.arrays, (name,)))
-    own, anew, notes = adapted(own, name, networks[name], config, classes)
-    loaded = weights.initialize(
+    own, tables = fitting.translate(_single(pretrained.weights), networks, {name: model})
+    own = replace(own, arrays=fitting.by_network(own.arrays, (name,)))
+    own, anew, notes = adapt(own, name, networks[name], config, classes)
+    loaded = fitting.initialize(
         Networks({name: networks[name]}),
         (name,),
         own,
@@ -101,8 +99,8 @@ def load_one(
     names = f", by the names of {tables[0].source}" if tables else ""
     notes = [*pretrained.notes, "; ".join([f"{name}: {loaded.line}{names}", *notes])]
     if own.is_foreign and not own.preprocessing:
-        usual = preprocessing.of_published(next(iter(tables), None))
-        notes += initial.preprocessing_notes(replace(own, preprocessing=usual), config, is_certain=False)
+        usual = preprocessing.of_published(model, next(iter(tables), None))
+        notes += preprocessing.normalisation_notes(own.origin, usual, preprocessing.of(config.data))
     if own.is_foreign and "image_size" not in own.preprocessing:
         notes += preprocessing.size_notes(own.origin, model, preprocessing.of(config.data))
     return notes, loaded.random
@@ -111,11 +109,11 @@ def load_one(
 def _single(own: weights.Weights) -> weights.Weights:
     """The weights of the student if the run has several networks."""
     networks = {key: key.partition(".")[0] for key in own.arrays}
-    peers = {key for key, name in networks.items() if name != "student" and weights.NETWORK.fullmatch(name)}
+    peers = {key for key, name in networks.items() if name != "student" and fitting.NETWORK.fullmatch(name)}
     return replace(own, arrays={key: array for key, array in own.arrays.items() if key not in peers})
 
 
-def adapted(
+def adapt(
     own: weights.Weights, name: str, network: nn.Layer, config: cfg.Config, classes: Sequence[str]
 ) -> tuple[weights.Weights, set[str], list[str]]:
     """Weights with the first convolution and the head adapted to these images and classes.
@@ -126,7 +124,9 @@ def adapted(
     arrays = dict(own.arrays)
     wanted = {f"{name}.{key}": value.shape for key, value in network.state_dict().items()}
     reshaped = {key for key, value in arrays.items() if key in wanted and list(value.shape) != wanted[key]}
-    anew, notes = _stem(arrays, sorted(reshaped), wanted, config.data.channels)
+    model, channels = cfg.model_of(config, name), config.data.channels
+    stems = {f"{name}.{key}" for key in initial.stem_of(model, network, len(classes), channels)} if reshaped else set()
+    anew, notes = _adapt_stem(arrays, sorted(reshaped & stems), wanted, channels)
     reshaped = {key for key in reshaped - anew if list(arrays[key].shape) != wanted[key]}
     own_classes = own.classes
     if reshaped or (own_classes is not None and own_classes != list(classes)):
@@ -146,14 +146,14 @@ def adapted(
     return replace(own, arrays=arrays), anew, notes
 
 
-def _stem(
+def _adapt_stem(
     arrays: dict[str, np.ndarray], reshaped: Sequence[str], wanted: dict[str, list[int]], channels: int
 ) -> tuple[set[str], list[str]]:
     """Adapt, in place, convolutions that see the images; those with another kernel size keep their initial weights."""
     anew, notes = set[str](), []
     for key in reshaped:
         shape, array = wanted[key], arrays[key]
-        if not (len(shape) == array.ndim == 4 and shape[1] == channels and array.shape[1] <= MOST_CHANNELS):
+        if array.ndim != 4 or array.shape[1] > MOST_CHANNELS:
             continue
         if [shape[0], *shape[2:]] == [array.shape[0], *array.shape[2:]]:
             arrays[key] = with_channels(array, channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ def load(config: cfg.Config, stage: Stage, start: Start | None) -> dict[str, Any
 def _check_random(config: cfg.Config, stage: Stage, name: str, random: set[str]) -> None:
     """A note on a network that is frozen as it was initialised.
 
-    `random`: what keeps its initial values, as in `weights.Loaded`. Errors: ConfigError if some of a network that was
+    `random`: what keeps its initial values, as in `fitting.Loaded`. Errors: ConfigError if some of a network that was
     given weights is random and would never be trained.
     """
     network, model = stage.networks[name], cfg.model_of(config, name)
@@ -103,10 +104,8 @@ def _check_random(config: cfg.Config, stage: Stage, name: str, random: set[str])
 
 def _twins(stage: Stage) -> list[str]:
     """A note if networks that learn from each other begin with equal weights."""
-    first, *others = stage.networks.trained
-    own = stage.networks[first].state_dict()
-    for other in others:
-        theirs = stage.networks[other].state_dict()
+    for first, other in itertools.combinations(stage.networks.trained, 2):
+        own, theirs = stage.networks[first].state_dict(), stage.networks[other].state_dict()
         if own.keys() == theirs.keys() and all(np.array_equal(own[key].numpy(), theirs[key].numpy()) for key in own):
             return [
                 f"{first} and {other} begin with equal weights: they have nothing to learn from each other, and stay "

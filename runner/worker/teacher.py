@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
-from paddle import Tensor, nn
+from paddle import nn
 
 from .. import compression, data, models
 from .. import config as cfg
-from ..checkpoints import preprocessing, weights
+from ..checkpoints import fitting, preprocessing, weights
 from ..checkpoints.preprocessing import Preprocessing
 from ..config import store
 from ..errors import CheckpointError, ConfigError
@@ -25,6 +22,7 @@ from ..runs.journal import CONFIG
 from ..tracking import lookup
 from ..training.modes import followed, with_followed_logits
 from . import initial, pretrained
+from .input_conversion import adapt_input
 
 
 class Teacher(NamedTuple):
@@ -53,8 +51,6 @@ def read(settings: cfg.Teacher, config: cfg.Config) -> tuple[weights.Weights, cf
 
 #: Keys below `data` that decide how a picture becomes an array: a difference cannot be undone afterwards.
 CUT = ("resize", "crop_ratio", "background")
-#: The luma of red, green and blue, as ITU-R BT.601 and Pillow have it.
-LUMA = (0.299, 0.587, 0.114)
 
 
 def build(
@@ -78,7 +74,6 @@ def build(
     name = settings.teacher_network
     key = cfg.key_of_teacher(called)
     model = _model(settings, key, config, run)
-    seen = _seen(settings, key, own_weights, config.data)
     teacher = replace(own_weights, arrays=_arrays(own_weights, name, key))
     if run is None:
         # A file does not say which bits and layers were quantized.
@@ -87,23 +82,31 @@ def build(
     logits_teach = called in with_followed_logits(config)
     if logits_teach and own_weights.classes is None:
         remedy += f" To follow one of other classes by its features alone: {_features_alone(called, config)}"
-    network, teacher, tables, count = _fitting(teacher, name, model, len(classes), seen.channels, logits_teach)
+    channels = own_weights.preprocessing.get("channels", len(settings.teacher_mean or config.data.mean))
+    network, teacher, tables, count, channels = _fitting(teacher, name, model, len(classes), channels, logits_teach)
+    usual = preprocessing.of_published(model, next(iter(tables), None)) if own_weights.is_foreign else {}
+    seen = _seen(settings, key, own_weights, config.data, channels, usual)
     if count != len(own_classes or []):
         own_classes = None
     alone = Networks({name: network})
-    weights.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
-    notes.append(f"{called}: {weights.initialize(alone, (name,), teacher, strict=True, remedy=remedy).line}")
+    fitting.restructure(alone, (name,), teacher, run.compression if run else cfg.NoCompression())
+    notes.append(f"{called}: {fitting.initialize(alone, (name,), teacher, strict=True, remedy=remedy).line}")
     if own_classes and own_classes != classes:
         order = paddle.to_tensor([own_classes.index(one) for one in classes], "int64")
         network.register_forward_post_hook(lambda _layer, _inputs, logits: paddle.index_select(logits, order, axis=1))
     adapt_input(called, network, config.data, seen, notes)
-    usual = preprocessing.of_published(next(iter(tables), None))
-    notes += _preprocessing_notes(called, key, own_weights, usual, seen, config.data)
+    notes += _preprocessing_notes(called, key, settings, own_weights, usual, seen, config.data)
     return Teacher(network, own_classes is not None)
 
 
 def _preprocessing_notes(
-    called: str, key: str, own: weights.Weights, usual: Preprocessing, seen: cfg.Data, data: cfg.Data
+    called: str,
+    key: str,
+    settings: cfg.Teacher,
+    own: weights.Weights,
+    usual: Preprocessing,
+    seen: cfg.Data,
+    data: cfg.Data,
 ) -> list[str]:
     """What differs, or may differ, between the images a teacher sees and those that it was trained with.
 
@@ -116,13 +119,13 @@ def _preprocessing_notes(
             f"{called}: it was trained with {preprocessing.overrides(own.preprocessing, cut)}, "
             "and these images are preprocessed differently"
         )
-    is_guessed = own.is_foreign and not own.preprocessing
-    differing = [name for name in preprocessing.differences(usual, preprocessing.of(seen)) if name in ("mean", "std")]
-    if is_guessed and differing:
-        notes.append(
-            f"{called}: {own.origin} does not say how its images were normalised. Published weights of this kind were "
-            f"trained with {preprocessing.overrides(usual, differing, f'{key}.teacher_')}"
-        )
+    is_given = settings.teacher_mean is not None and settings.teacher_std is not None
+    is_guessed = own.is_foreign or seen.channels != data.channels
+    if is_guessed and "mean" not in own.preprocessing and not is_given:
+        origin = f"{called}: {own.origin}"
+        # What the student's images have cannot be taken for other channels.
+        usual = usual if seen.channels == data.channels else {}
+        notes += preprocessing.normalisation_notes(origin, usual, preprocessing.of(seen), f"{key}.teacher_")
     return notes
 
 
@@ -166,21 +169,23 @@ def _features_alone(called: str, config: cfg.Config) -> str:
 
 def _fitting(
     own: weights.Weights, name: str, model: cfg.Model, classes: int, channels: int, logits_teach: bool
-) -> tuple[nn.Layer, weights.Weights, list[Names], int | None]:
+) -> tuple[nn.Layer, weights.Weights, list[Names], int | None, int]:
     """A network of the teacher's architecture and classes, before its weights are loaded.
 
-    Also the weights under its names, the tables that they were translated by, and its number of classes; None if that
-    cannot be found out. The file of a teacher that is followed by its logits has to have the student's.
+    Also the weights under its names, the tables that they were translated by, its number of classes (None if that
+    cannot be found out) and of channels, which are those of `channels` where the weights do not tell. The file of a
+    teacher that is followed by its logits has to have the student's classes.
     """
     built = len(own.classes) if own.classes else classes
     count: int | None = built
     network = models.build(model, built, channels)
-    own, tables = weights.translated(own, Networks({name: network}), {name: model})
+    own, tables = fitting.translate(own, Networks({name: network}), {name: model})
     if not own.classes and not logits_teach:
         count = _outputs(own, name, model, classes, channels)
-        if count and count != classes:
-            network = models.build(model, count, channels)
-    return network, own, tables, count
+    taken = _inputs(own, name, initial.stem_of(model, network, built, channels)) or channels
+    if (count or built, taken) != (built, channels):
+        network = models.build(model, count or built, taken)
+    return network, own, tables, count, taken
 
 
 def _outputs(own: weights.Weights, name: str, model: cfg.Model, classes: int, channels: int) -> int | None:
@@ -188,15 +193,23 @@ def _outputs(own: weights.Weights, name: str, model: cfg.Model, classes: int, ch
 
     `classes`: a number of classes that the network can be built with.
     """
-    arrays, head = weights.addressed(own.arrays, (name,)), initial.head_of(model, classes, channels)
+    arrays, head = fitting.by_network(own.arrays, (name,)), initial.head_of(model, classes, channels)
     stored = [(arrays[f"{name}.{key}"], axis) for key, axis in head.items() if f"{name}.{key}" in arrays]
     counts = {array.shape[axis] for array, axis in stored if array.ndim > axis}
     return counts.pop() if len(counts) == 1 else None
 
 
+def _inputs(own: weights.Weights, name: str, stem: list[str]) -> int | None:
+    """How many channels the images of a network have by the weights of its stem; None if that cannot be found out."""
+    arrays = fitting.by_network(own.arrays, (name,))
+    stored = [arrays[key] for one in stem if (key := f"{name}.{one}") in arrays]
+    counts = {array.shape[1] for array in stored if array.ndim == 4}
+    return counts.pop() if len(counts) == 1 else None
+
+
 def _arrays(own_weights: weights.Weights, name: str, key: str) -> dict[str, np.ndarray]:
     """A network's arrays of a checkpoint, which has several; those of a file are of one. Errors: CheckpointError."""
-    held = {owner for array in own_weights.arrays if weights.NETWORK.fullmatch(owner := array.partition(".")[0])}
+    held = {owner for array in own_weights.arrays if fitting.NETWORK.fullmatch(owner := array.partition(".")[0])}
     if held and name not in held:
         raise CheckpointError(
             f"{key}.teacher_network={name}: {own_weights.origin} has no such network. It has: {', '.join(sorted(held))}"
@@ -206,12 +219,18 @@ def _arrays(own_weights: weights.Weights, name: str, key: str) -> dict[str, np.n
     return {f"{name}.{array}": value for array, value in own_weights.arrays.items()}
 
 
-def _seen(settings: cfg.Teacher, key: str, own_weights: weights.Weights, data: cfg.Data) -> cfg.Data:
+def _seen(
+    settings: cfg.Teacher, key: str, own_weights: weights.Weights, data: cfg.Data, channels: int, usual: Preprocessing
+) -> cfg.Data:
     """The preprocessing a teacher expects: that of its weights where it is known, unless the config overrides it.
 
-    Errors: ConfigError unless there is one number a channel.
+    Where it is not known: the student's, and for other channels what is `usual`. Errors: ConfigError unless there is
+    one number a channel.
     """
     known: dict[str, Any] = {name: value for name, value in own_weights.preprocessing.items() if name not in CUT}
+    if channels != data.channels:
+        repeated = {name: [float(np.mean(getattr(data, name)))] * channels for name in ("mean", "std")}
+        known = {"channels": channels} | repeated | (dict(usual) if usual.get("channels") == channels else {}) | known
     data = replace(data, **known)
     overridden = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
     for name in ("mean", "std"):
@@ -221,64 +240,6 @@ def _seen(settings: cfg.Teacher, key: str, own_weights: weights.Weights, data: c
                 f"{data.channels}. Give it {data.channels}, or remove it."
             )
     return replace(data, **{name: value for name, value in overridden.items() if value is not None})
-
-
-def adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.Data, notes: list[str]) -> None:
-    """Have a network convert its input from the images of `source` to those of `target`, which it was trained on."""
-    matrix, shift = conversion(source, target)
-    is_same = source.channels == target.channels and np.allclose(matrix, np.eye(source.channels)) and not shift.any()
-    if is_same and source.size == target.size:
-        return
-    size = "×".join(map(str, target.size))
-    notes.append(f"{called}: it sees the images in its own normalisation and in {size} pixels")
-    convert = functools.partial(_converted, matrix=matrix, shift=shift)
-
-    def adapted(_layer: nn.Layer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        images = inputs[0] if is_same else convert(inputs[0])
-        return (resized(images, target.size), *inputs[1:])
-
-    network.register_forward_pre_hook(adapted)
-
-
-def conversion(source: cfg.Data, target: cfg.Data) -> tuple[np.ndarray, np.ndarray]:
-    """(matrix [known channels, given channels], shift [known channels]) from images normalised one way to another.
-
-    Colour becomes grey by its luma, and grey becomes three equal channels. Errors: ConfigError for other channels.
-    """
-    match (source.channels, target.channels):
-        case (one, other) if one == other:
-            mix = np.eye(one)
-        case (3, 1):
-            mix = np.array([LUMA])
-        case (1, 3):
-            mix = np.ones((3, 1))
-        case (channels, wanted):
-            raise ConfigError(
-                f"The teacher takes images of {wanted} channels, and data.channels={channels}. Take another."
-            )
-    mean, std, own_mean, own_std = (np.array(numbers) for numbers in (source.mean, source.std, target.mean, target.std))
-    matrix = mix * std / own_std[:, None]
-    shift = (mix @ mean - own_mean) / own_std
-    return matrix, np.where(np.abs(shift) < 1e-9, 0, shift)
-
-
-def _converted(images: Tensor, matrix: np.ndarray, shift: np.ndarray) -> Tensor:
-    """float32 [N, C, H, W] to [N, C', H, W]."""
-    # A channel at a time: Paddle 3.3.1 broadcasts [1, C, 1, 1] slowly on a CPU.
-    channels = [
-        sum(float(factor) * images[:, place] for place, factor in enumerate(row) if factor) + float(constant)
-        for row, constant in zip(matrix, shift, strict=True)
-    ]
-    return paddle.stack(channels, axis=1)
-
-
-def resized(images: Tensor, size: Sequence[int]) -> Tensor:
-    """float32 [N, C, H, W] at another size: bilinear for upscaling, area averages for downscaling."""
-    if list(images.shape[2:]) == list(size):
-        return images
-    grows = size[0] * size[1] > images.shape[2] * images.shape[3]
-    how = {"mode": "bilinear", "align_corners": False} if grows else {"mode": "area"}
-    return F.interpolate(images, size=list(size), **how)
 
 
 def _model(settings: cfg.Teacher, key: str, config: cfg.Config, run: cfg.Config | None) -> cfg.Model:

@@ -8,13 +8,13 @@ from typing import Any
 
 from .. import config as cfg
 from .. import terminal
-from ..checkpoints import preprocessing, weights
+from ..checkpoints import fitting, preprocessing
 from ..compression.effects import Origin
 from ..config.rules import network_names
 from ..errors import CheckpointError
 from . import finished, initial
 from .initial import InitialWeights
-from .teacher import adapt_input
+from .input_conversion import adapt_input
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Begun:
 
     @property
     def origin(self) -> str:
-        """The name of the network that the weights are of, as `weights.addressed` chooses it."""
+        """The name of the network that the weights are of, as `fitting.by_network` chooses it."""
         theirs = {array.partition(".")[0] for array in self.own.weights.arrays}
         return self.name if theirs.issuperset(self.names) else "student"
 
@@ -58,7 +58,7 @@ def find(config: cfg.Config, name: str, classes: list[str], notes: list[str]) ->
         raise CheckpointError(f"{begun.called} does not say how its images were preprocessed")
     arrays = {
         key.replace(begun.name, name, 1): value
-        for key, value in weights.addressed(own.arrays, begun.names).items()
+        for key, value in fitting.by_network(own.arrays, begun.names).items()
         if key.startswith(f"{begun.name}.")
     }
     network = finished.float_network(config, name, replace(own, arrays=arrays), len(classes))

@@ -16,7 +16,8 @@ from paddle import nn
 from safetensors.numpy import load_file, save_file
 
 from runner import config as cfg
-from runner.checkpoints import checkpoint, preprocessing, reading, restore, weights
+from runner import runs
+from runner.checkpoints import checkpoint, fitting, preprocessing, reading, restore, weights
 from runner.checkpoints import state as state_file
 from runner.checkpoints.state import EMA, MODEL, OPTIMIZER, STATE, About
 from runner.errors import CheckpointError, DataError, Diverged
@@ -44,7 +45,7 @@ def prefixed(name, arrays):
 
 
 def initialized(target, arrays, strict=True):
-    return weights.initialize(target, target.trained, weights.Weights("test", arrays), strict)
+    return fitting.initialize(target, target.trained, weights.Weights("test", arrays), strict)
 
 
 def test_weights_of_a_single_network_initialise_both_networks_of_a_pair():
@@ -161,7 +162,7 @@ def test_the_image_size_of_published_weights_is_said_where_it_is_another(model, 
     assert all(said in note for note in notes)
 
 
-@pytest.mark.parametrize("suffix", weights.SUFFIXES)
+@pytest.mark.parametrize("suffix", runs.WEIGHT_SUFFIXES)
 def test_a_suffix_may_be_in_capitals(tmp_path, suffix):
     arrays = {"head.bias": np.arange(2, dtype=np.float32), "head.weight": np.ones((3, 2), np.float32)}
     read = weights.read(written(tmp_path / f"w{suffix.upper()}", arrays))
@@ -177,6 +178,29 @@ def test_an_onnx_file_without_names_of_layers_says_what_to_give(tmp_path, name):
         weights.read(path)
 
 
+@pytest.mark.parametrize(
+    ("products", "by_torch"), [(["Gemm"], True), (["MatMul"], False), (["Gemm", "MatMul"], None), ([], None)]
+)
+def test_the_products_of_an_onnx_file_tell_how_its_linear_layers_are_stored(tmp_path, products, by_torch):
+    tensors = [numpy_helper.from_array(np.ones((3, 3), np.float32), f"{kind}.weight") for kind in products or ["fc"]]
+    nodes = [
+        helper.make_node(kind, ["x", f"{kind}.weight"], [kind], **({"transB": 1} if kind == "Gemm" else {}))
+        for kind in products
+    ]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "weights", [], [], tensors)), tmp_path / "w.onnx")
+    assert weights.read(tmp_path / "w.onnx").by_torch is by_torch
+
+
+def test_that_a_square_layer_may_be_the_other_way_round_is_said(tmp_path):
+    network, model = nn.LayerDict({"head": nn.Linear(3, 3)}), cfg.CustomModel(target="a:b")
+    save_file({"head.weight": np.ones((3, 3), np.float32), "head.bias": np.ones(3, np.float32)}, tmp_path / "w")
+    (tmp_path / "w").rename(tmp_path / "w.safetensors")
+    networks = Networks({"student": network})
+    read, _ = fitting.translate(weights.read(tmp_path / "w.safetensors"), networks, {"student": model})
+    loaded = fitting.initialize(networks, ("student",), read, strict=True)
+    assert "does not tell whether student.head.weight are [outputs, inputs], as in PyTorch" in loaded.line
+
+
 def test_an_onnx_file_whose_weights_are_elsewhere_or_that_is_damaged_is_refused(tmp_path):
     tensor = numpy_helper.from_array(np.ones((3, 2), np.float32), "head.weight")
     tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -189,7 +213,7 @@ def test_an_onnx_file_whose_weights_are_elsewhere_or_that_is_damaged_is_refused(
         weights.read(tmp_path / "w.onnx")
 
 
-@pytest.mark.parametrize("suffix", weights.SUFFIXES)
+@pytest.mark.parametrize("suffix", runs.WEIGHT_SUFFIXES)
 @pytest.mark.parametrize(
     "number", [np.float32("nan"), np.float32("-inf"), np.float16("inf"), np.float64(1e300), np.float64("nan")]
 )
@@ -199,12 +223,12 @@ def test_a_number_that_is_not_finite_is_refused_by_its_tensors_name(tmp_path, su
     path, arrays = tmp_path / f"w{suffix}", {"head.bias": np.ones(2, np.float32), "head.weight": array, "mask": unused}
     read = weights.read(written(path, arrays))
     # What no layer takes may be anything.
-    weights.initialize(network, ("student",), read, strict=False)
+    fitting.initialize(network, ("student",), read, strict=False)
     array[1, 1] = number
     read = weights.read(written(path, arrays))
     message = rf"{path}.*: 1 of the 6 values of its tensor student\.head\.weight are NaN"
     with pytest.raises(CheckpointError, match=message):
-        weights.initialize(network, ("student",), read, strict=False)
+        fitting.initialize(network, ("student",), read, strict=False)
     assert all(np.isfinite(value.numpy()).all() for value in network.state_dict().values())
 
 

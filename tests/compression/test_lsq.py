@@ -13,7 +13,7 @@ from paddle import nn
 
 from runner import config as cfg
 from runner import models
-from runner.checkpoints import weights
+from runner.checkpoints import fitting, weights
 from runner.compression import lsq, ptq, qat, slim
 from runner.compression.rounding import Rounding
 from runner.deploy import to_onnx, twin
@@ -136,8 +136,8 @@ def test_a_state_brings_ranges_bits_and_scales_of_gradients_into_a_fresh_network
     arrays = {f"student.{name}": value.numpy() for name, value in network.state_dict().items()}
     again = Networks({"student": Small()})
     stored = weights.Weights("here", arrays)
-    weights.restructure(again, ("student",), stored, cfg.Lsq(quantize=settings))
-    weights.initialize(again, ("student",), stored, strict=True)
+    fitting.restructure(again, ("student",), stored, cfg.Lsq(quantize=settings))
+    fitting.initialize(again, ("student",), stored, strict=True)
     assert [slim.bits(layer)[0] for layer in slim.fake_quantized(again["student"]).values()] == bits
     for one in (network, again["student"]):
         one.train()

@@ -10,7 +10,7 @@ from paddle import nn
 
 from runner import compression, models
 from runner import config as cfg
-from runner.checkpoints import weights
+from runner.checkpoints import fitting, weights
 from runner.compression import qat, slim
 from runner.data import Batch
 from runner.errors import ConfigError
@@ -223,8 +223,8 @@ def test_a_state_gives_a_fresh_network_the_same_structure_and_output():
     arrays = {f"student.{name}": value.numpy() for name, value in network.state_dict().items()}
     again = Networks({"student": built(seed=1)})
     given = weights.Weights("here", arrays)
-    weights.restructure(again, ("student",), given, cfg.Qat(quantize=cfg.TrainedQuantization(skip=["out"])))
-    weights.initialize(again, ("student",), given, strict=True)
+    fitting.restructure(again, ("student",), given, cfg.Qat(quantize=cfg.TrainedQuantization(skip=["out"])))
+    fitting.initialize(again, ("student",), given, strict=True)
     again.eval()
     images = paddle.randn([2, 3, 32, 32])
     np.testing.assert_array_equal(again["student"](images).numpy(), network(images).numpy())

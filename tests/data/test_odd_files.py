@@ -13,7 +13,7 @@ import pytest
 
 import runner
 from runner import config as cfg
-from runner import images
+from runner import images, runs
 from runner.checkpoints import weights
 from runner.cli import pictures
 from runner.data import check, cifar, facts, lists, mnist, shards
@@ -75,7 +75,7 @@ READERS = {
     "Parquet": (lambda path: shards.load(cfg.Shards(train=str(path))), "set.parquet"),
     "CIFAR": (read_cifar, "data_batch_1"),
     "MNIST": (lambda path: mnist._read(path.parent, "train", 3), "train.gz"),
-    **{f"weights, {suffix}": (weights.read, f"net{suffix}") for suffix in weights.SUFFIXES},
+    **{f"weights, {suffix}": (weights.read, f"net{suffix}") for suffix in runs.WEIGHT_SUFFIXES},
 }
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from pathlib import Path
 
 import pytest
 
 from runner import config as cfg
+from runner import runs
 from runner.cli.compose import config_of
 from runner.config.fields import WEIGHTS
 from runner.errors import CheckpointError, ConfigError
@@ -60,6 +63,15 @@ def test_every_key_that_names_weights_says_whether_it_takes_published_ones():
         if field.metadata.get(WEIGHTS) and not issubclass(schema, cfg.Model)
     }
     assert naming == {key.rpartition(".")[2] for key in OTHERS}
+
+
+def test_every_kind_of_file_is_named_where_weights_are_asked_for():
+    page = Path(__file__).parents[2].joinpath("docs", "weights.md").read_text()
+    schema = inspect.getsource(cfg.Model)
+    for suffix in runs.WEIGHT_SUFFIXES:
+        assert f"`{suffix}`" in page
+        assert f"`{suffix}`" in schema
+        assert suffix in runs.WEIGHT_FILES
 
 
 def test_a_run_of_that_name_is_one_and_a_folder_of_images_is_not(here):

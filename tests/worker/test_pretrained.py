@@ -20,7 +20,7 @@ from runner.checkpoints import imagenet, preprocessing, weights
 from runner.cli.compose import config_of
 from runner.data.download import OfficialFile
 from runner.errors import CheckpointError, ConfigError, DataError
-from runner.models import Networks
+from runner.models import Networks, names
 from runner.worker import initial, pretrained
 
 SMALL = ["model=mobilenet_v3_small_x0_35"]
@@ -146,6 +146,76 @@ def test_published_weights_had_imagenets_statistics_unless_their_authors_say_oth
     assert (known["mean"], known["std"]) == (([0.498] * 3, [0.502] * 3) if "lite" in architecture else usual)
 
 
+#: Network of PaddleClas → the mean and deviation in its file of `ppcls/configs`; None where there is no such file.
+PADDLECLAS = {
+    "ViT_base_patch16_224": (0.5, 0.5), "TNT_small": (0.5, 0.5), "VAN_B0": (0.5, 0.5), "MobileViTV2_x1_0": (0.0, 1.0),
+    "EfficientNetV2_S": (0.502, 0.502),
+    "EfficientNetB0": (0.485, 0.229), "DeiT_tiny_patch16_224": (0.485, 0.229), "PPLCNet_x1_0": (0.485, 0.229),
+    "SwinTransformer_tiny_patch4_window7_224": (0.485, 0.229), "MobileNetV4_conv_small": (0.485, 0.229),
+    "CLIP_vit_base_patch16_224": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", PADDLECLAS)
+def test_published_weights_of_paddleclas_have_the_normalisation_of_their_own(
+    architecture, tmp_path, monkeypatch, arrays
+):
+    monkeypatch.setattr(imagenet, "file_of", lambda *_: tmp_path / "w.pdparams")
+    paddle.save({key: paddle.to_tensor(value) for key, value in arrays.items()}, str(tmp_path / "w.pdparams"))
+    words = [f"model=paddleclas/{architecture}", "model.weights=imagenet"]
+
+    def notes(*more):
+        config = config_of([*words, *more])
+        return pretrained.read_one(config.model, config).weights.preprocessing, pretrained.read(config, ["student"])
+
+    if (numbers := PADDLECLAS[architecture]) is None:
+        known, read = notes("data.mean=[0.3,0.3,0.3]")
+        assert known == {}
+        assert read["student"].notes == []
+        return
+    known, _ = notes()
+    assert (known["mean"][0], known["std"][0]) == numbers
+    same = preprocessing.overrides(known, ("mean", "std")).split()
+    _, read = notes(*same)
+    assert read["student"].notes == []
+    _, read = notes("data.mean=[0.3,0.3,0.3]")
+    assert f"data.mean={str(known['mean']).replace(' ', '')}" in read["student"].notes[0]
+
+
+def test_nothing_is_claimed_of_a_file_whose_kind_was_normalised_in_several_ways():
+    paddles, clip = cfg.Vision(architecture="mobilenet_v3_large"), cfg.PaddleClas(architecture="ConvNeXt_tiny")
+    timms = [(model, table) for model in (paddles, clip) for table in names.of(model) if table.source == "timm"]
+    assert len(timms) == 3
+    assert [preprocessing.of_published(model, table) for model, table in timms] == [{}, {}, {}]
+    # Nobody publishes weights of these two.
+    assert preprocessing.of_published(cfg.ResNet(), None) == preprocessing.of_published(cfg.Siamese(), None) == {}
+
+
+def test_a_file_that_does_not_say_how_its_images_were_normalised_is_said_to():
+    config = config_of(["model=resnet10_x0_5", "data.mean=[0.1,0.2,0.3]", "data.std=[0.4,0.5,0.6]"])
+    networks = built(config, 10)
+    own = {name: value.numpy() for name, value in networks["student"].state_dict().items()}
+    read = initial.InitialWeights(weights.Weights("w.pdparams", own, is_foreign=True))
+    said, _ = pretrained.load_into({"student": read}, config, networks, TEN)
+    assert said[1:] == [
+        "w.pdparams does not say how its images were normalised. If it was not by data.mean=[0.1,0.2,0.3] "
+        "data.std=[0.4,0.5,0.6], give these keys"
+    ]
+
+
+def test_a_depthwise_convolution_does_not_see_grey_images():
+    config = config_of([*SMALL, "data=synthetic", "data.channels=1", "data.mean=[0.5]", "data.std=[0.5]"])
+    networks = built(config, 10)
+    own = {f"student.{name}": value.numpy() for name, value in networks["student"].state_dict().items()}
+    depthwise = next(
+        key for key, value in own.items() if value.ndim == 4 and value.shape[1] == 1 and "conv1" not in key
+    )
+    own[depthwise] = np.zeros((*own[depthwise].shape[:2], 7, 7), np.float32)
+    _, anew, said = pretrained.adapt(weights.Weights("w", own), "student", networks["student"], config, TEN)
+    assert not anew
+    assert said == []
+
+
 def test_a_table_of_names_that_was_not_used_says_nothing_about_weights():
     config = config_of(
         ["model=inception_v3", "data.image_size=96", "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"]
@@ -244,6 +314,29 @@ def test_a_file_in_the_cache_that_is_not_the_published_one_is_named(tmp_path, mo
     place.write_text("<html>Please log in</html>")
     with pytest.raises(CheckpointError, match=rf"{place.name} is not the file.*Remove it to fetch it again"):
         imagenet.file_of(model, "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("is_fetched", [True, False])
+def test_a_bit_that_flipped_in_a_file_without_a_published_checksum_is_found(tmp_path, monkeypatch, arrays, is_fetched):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = cfg.MobileNetV3(size=cfg.Size.small, scale=0.35)
+    place = tmp_path / "runner" / "weights" / imagenet.source_of(model).name
+    place.parent.mkdir(parents=True)
+
+    def write(*_):
+        paddle.save({key: paddle.to_tensor(value) for key, value in arrays.items()}, str(place))
+
+    monkeypatch.setattr(imagenet, "fetch", write)
+    if not is_fetched:
+        write()
+    assert imagenet.file_of(model, None) == imagenet.file_of(model, None) == place
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"its SHA-256 is .*{place.name}\.sha256, written when it was whole"):
+        imagenet.file_of(model, None)
+    place.with_name(f"{place.name}.sha256").unlink()
+    assert imagenet.file_of(model, None) == place
 
 
 def test_a_page_in_place_of_weights_is_not_kept(tmp_path, monkeypatch):

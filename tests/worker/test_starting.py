@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import paddle
 import pytest
 from safetensors.numpy import save_file
@@ -59,7 +61,21 @@ def test_where_nothing_trains_nothing_may_stay_random(config_of, weights, key):
     assert notes(config_of, *words)
 
 
+def test_a_stem_for_other_channels_is_named_where_init_from_is_not_strict(config_of, weights):
+    grey = ["data.channels=1", "data.mean=[0.5]", "data.std=[0.5]", "checkpoint.strict=false"]
+    said = notes(config_of, *RESNET, *grey, f"checkpoint.init_from={weights('w.safetensors')}")
+    named = r"1 of another shape, 0 not used\); student\.conv1\.\S*weight \[\d+, 1, \d, \d\] keep their initial values"
+    assert any(re.search(named, note) for note in said)
+
+
 def test_that_peers_begin_with_equal_weights_is_said(config_of, weights):
     words = [*RESNET, "mode=cls_distill", f"checkpoint.init_from={weights('w.safetensors')}"]
     assert any("student and student1 begin with equal weights" in note for note in notes(config_of, *words))
     assert not any("equal weights" in note for note in notes(config_of, *words[:-1]))
+
+
+def test_peers_that_begin_with_equal_weights_of_their_own_are_said(config_of, weights):
+    path = weights("w.safetensors")
+    words = [*RESNET, "mode=cls_distill", "mode.peers=3", "model@mode.peer=resnet10_x0_5", f"mode.peer.weights={path}"]
+    said = notes(config_of, *words)
+    assert any("student1 and student2 begin with equal weights" in note for note in said)

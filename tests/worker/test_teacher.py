@@ -14,7 +14,7 @@ from runner.checkpoints import preprocessing
 from runner.checkpoints.weights import Weights
 from runner.errors import CheckpointError, ConfigError
 from runner.kernels.accelerate import accelerate
-from runner.worker import experiment, teacher
+from runner.worker import experiment, input_conversion, teacher
 from runner.worker.stage import prepare, sample
 from tests.parallel import trained
 
@@ -32,33 +32,35 @@ def normalised(pixels, data):
 def test_images_of_one_normalisation_become_those_of_the_other(mean, std):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     given_, known = cfg.Data(mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4]), cfg.Data(mean=mean, std=std)
-    matrix, shift = teacher.conversion(given_, known)
-    converted = teacher._converted(paddle.to_tensor(normalised(pixels, given_)), matrix, shift)
+    matrix, shift = input_conversion.conversion(given_, known)
+    converted = input_conversion._convert(paddle.to_tensor(normalised(pixels, given_)), matrix, shift)
     np.testing.assert_allclose(converted.numpy(), normalised(pixels, known), atol=1e-4)
 
 
 def test_colours_become_their_luma_and_grey_becomes_colours():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     colours, grey = cfg.Data(), cfg.Data(channels=1, mean=[0.3], std=[0.2])
-    luma = (pixels * np.array(teacher.LUMA)).sum(-1, keepdims=True)
+    luma = (pixels * np.array(input_conversion.LUMA)).sum(-1, keepdims=True)
     for one, other, images, expected in (
         (colours, grey, pixels, luma),
         (grey, colours, pixels[..., :1], pixels[..., :1].repeat(3, -1)),
     ):
-        converted = teacher._converted(paddle.to_tensor(normalised(images, one)), *teacher.conversion(one, other))
+        converted = input_conversion._convert(
+            paddle.to_tensor(normalised(images, one)), *input_conversion.conversion(one, other)
+        )
         np.testing.assert_allclose(converted.numpy(), normalised(expected, other), atol=1e-4)
 
 
 def test_other_channels_are_refused():
     with pytest.raises(ConfigError, match=r"images of 5 channels, and data\.channels=3"):
-        teacher.conversion(cfg.Data(), cfg.Data(channels=5, mean=[0.5] * 5, std=[0.5] * 5))
+        input_conversion.conversion(cfg.Data(), cfg.Data(channels=5, mean=[0.5] * 5, std=[0.5] * 5))
 
 
 def test_images_shrink_to_means_of_areas_and_grow_smoothly():
     images = paddle.arange(16, dtype="float32").reshape([1, 1, 4, 4])
-    np.testing.assert_allclose(teacher.resized(images, (2, 2)).numpy()[0, 0], [[2.5, 4.5], [10.5, 12.5]])
-    assert teacher.resized(images, (8, 8)).shape == [1, 1, 8, 8]
-    assert teacher.resized(images, (4, 4)) is images
+    np.testing.assert_allclose(input_conversion.resize(images, (2, 2)).numpy()[0, 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert input_conversion.resize(images, (8, 8)).shape == [1, 1, 8, 8]
+    assert input_conversion.resize(images, (4, 4)) is images
 
 
 STUDENT = ["mode=cls_teacher", "mode.teacher_from=run", *trained.SMALL, "data=synthetic", "data.classes=3"]
@@ -127,8 +129,8 @@ def test_weights_that_know_their_preprocessing_are_given_it_without_a_run(config
     network.eval()
     plain.eval()
     pixels = pictures()
-    luma = ((pixels * np.array(teacher.LUMA)).sum(-1, keepdims=True) / 255 - 0.4) / 0.3
-    expected = plain(teacher.resized(paddle.to_tensor(luma.transpose(0, 3, 1, 2).astype("float32")), (24, 24)))
+    luma = ((pixels * np.array(input_conversion.LUMA)).sum(-1, keepdims=True) / 255 - 0.4) / 0.3
+    expected = plain(input_conversion.resize(paddle.to_tensor(luma.transpose(0, 3, 1, 2).astype("float32")), (24, 24)))
     np.testing.assert_allclose(network(given_to(config.data, pixels)).numpy(), expected.numpy(), atol=1e-4)
     assert any("it sees the images in its own normalisation and in 24×24 pixels" in note for note in notes)
 
@@ -144,6 +146,50 @@ def test_a_teachers_file_that_does_not_know_its_normalisation_is_told_the_usual_
     )
     usual = "mode.teacher_mean=[0.485,0.456,0.406] mode.teacher_std=[0.229,0.224,0.225]"
     assert is_said == any(note.endswith(f"were trained with {usual}") for note in notes)
+
+
+def test_published_weights_of_unknown_preprocessing_do_not_take_the_students_in_silence(config_of):
+    words = ["model=resnet10_x0_5", "data.mean=[0.1,0.2,0.3]", "data.std=[0.4,0.5,0.6]"]
+    config, notes = config_of(*STUDENT, *words), []
+    plain = models.build(config.model, 3, 3)
+    arrays = {name: value.numpy() for name, value in plain.state_dict().items()}
+    read = Weights("w.pdparams", arrays, is_foreign=True), None
+    teacher.build("teacher", config.mode, config, CLASSES, notes, read)
+    taken = "mode.teacher_mean=[0.1,0.2,0.3] mode.teacher_std=[0.4,0.5,0.6]"
+    says = "teacher: w.pdparams does not say how its images were normalised. If it was not by"
+    assert f"{says} {taken}, give these keys" in notes
+
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.mark.parametrize("given_keys", [("mean", "std"), ("mean",), ()], ids=str)
+def test_a_file_of_a_teacher_for_colours_teaches_a_grey_student(config_of, given_keys):
+    values = preprocessing.Preprocessing(mean=MEAN, std=STD)
+    words = preprocessing.overrides(values, given_keys, "mode.teacher_").split()
+    config, notes = config_of(*STUDENT, "data.channels=1", "data.mean=[0.2]", "data.std=[0.3]", *words), []
+    plain = models.build(config.model, 3, 3)
+    arrays = {name: value.numpy() for name, value in plain.state_dict().items()}
+    read = Weights("rgb.pdparams", arrays, is_foreign=True), None
+    network = teacher.build("teacher", config.mode, config, CLASSES, notes, read).network
+    network.eval()
+    plain.eval()
+    grey = np.ascontiguousarray(pictures()[..., :1])
+    answers = network(given_to(config.data, grey)).numpy()
+    expected = plain(given_to(cfg.Data(mean=MEAN, std=STD), grey.repeat(3, -1))).numpy()
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    taken = preprocessing.overrides(values, ("mean", "std"), "mode.teacher_")
+    says = f"does not say how its images were normalised. If it was not by {taken}, give these keys"
+    assert any(note.endswith(says) for note in notes) == (given_keys != ("mean", "std"))
+
+
+def test_a_teacher_for_colours_of_no_known_kind_is_given_the_mean_of_a_grey_student(config_of):
+    words = ["model=resnet10_x0_5", "data.channels=1", "data.mean=[0.2]", "data.std=[0.3]"]
+    config, notes = config_of(*STUDENT, *words), []
+    arrays = {name: value.numpy() for name, value in models.build(config.model, 3, 3).state_dict().items()}
+    teacher.build("teacher", config.mode, config, CLASSES, notes, (Weights("w.pth", arrays, is_foreign=True), None))
+    taken = "mode.teacher_mean=[0.2,0.2,0.2] mode.teacher_std=[0.3,0.3,0.3]"
+    assert any(f"If it was not by {taken}, give these keys" in note for note in notes)
 
 
 def test_a_teacher_that_lacks_a_class_of_the_students_is_refused(config_of):

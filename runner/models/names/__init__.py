@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ... import config as cfg
 from . import classic, efficientnet_lite, mobilenets, residual, transformers
-from .mapping import Names, Translated, translate
+from .mapping import MEAN, STD, Names, Translated, translate
 
-__all__ = ["Names", "Translated", "of", "translate"]
+__all__ = ["MEAN", "STD", "Names", "Translated", "of", "translate"]
 
 #: Prefix of an architecture's name in `paddle.vision.models` → the names of others for its parameters.
 _VISION: dict[str, tuple[Names, ...]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,11 @@ from paddle import nn
 from ...errors import CheckpointError
 
 Arrays = dict[str, np.ndarray]
+#: The normalisation by the statistics of ImageNet, which most published weights were trained with.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Part of every table: PyTorch's names of running statistics, and its counter.
 STATISTICS = ((r"\.running_mean$", "._mean"), (r"\.running_var$", "._variance"))
+TORCH, PADDLE = r"(^|\.)(running_(mean|var)|num_batches_tracked)$", r"(^|\.)_(mean|variance)$"
 COUNTS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
 #: Prefixes that wrappers (parallel training, compilation, Lightning) add to every name.
 WRAPPERS = ("module.", "model.", "_orig_mod.", "network.", "net.")
@@ -39,9 +42,9 @@ class Names:
     Some of Paddle's networks multiply by 1-p after dropout in evaluation, and do not rescale in training: dividing the
     weights of others by 1-p makes both compute the same.
     """
-    mean: tuple[float, ...] | None = None
-    """The `data.mean` and `std` that its ImageNet weights were trained with; None: those of ImageNet."""
-    std: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = MEAN
+    """The `data.mean` and `std` that most of its ImageNet weights were trained with; None if there are several."""
+    std: tuple[float, ...] | None = STD
     refused: str = ""
     """Why its weights do not fit, if its network computes something else; the first of `rules` recognises it by a
     name."""
@@ -56,39 +59,49 @@ class Translated:
     """The table that was used; None if the names are the network's own."""
     dropped: list[str] = field(default_factory=list)
     """Weights that the network does not need."""
+    unsure: list[str] = field(default_factory=list)
+    """Square weights of linear layers that may be either way round, and are taken as they are."""
 
 
 def translate(arrays: Arrays, network: nn.Layer, tables: Sequence[Names], by_torch: bool | None) -> Translated:
     """The arrays under a network's names and in its layouts; names that no table knows are kept.
 
-    `by_torch`: whether weights of linear layers are [outputs, inputs]; None if that has to be inferred from their
-    shapes. Errors: CheckpointError for a network that is known to compute something else.
+    `by_torch`: whether weights of linear layers are [outputs, inputs]; None if that has to be inferred, for each of
+    them. Errors: CheckpointError for a network that is known to compute something else.
     """
     own = {name: value.shape for name, value in network.state_dict().items()}
+    hint = _by_names(arrays)
     arrays = _unwrapped({name: value for name, value in arrays.items() if not COUNTS.search(name)}, own)
     plain = dict(zip(arrays, _renamed(arrays, STATISTICS), strict=True))
-    best, chosen = _known(plain, own), None
+    best, chosen = _count_matches(plain, own), None
     for table in tables:
         if table.refused:
             if best < len(own) / 2 and any(re.search(table.rules[0][0], name) for name in arrays):
                 raise CheckpointError(f"These weights are of {table.source}'s network: {table.refused}")
             continue
         renamed = dict(zip(arrays, _renamed(arrays, (*STATISTICS, *table.rules)), strict=True))
-        if (matches := _known(renamed, own)) > best:
+        if (matches := _count_matches(renamed, own)) > best:
             best, chosen, plain = matches, table, renamed
     ignored = "|".join(table.ignored for table in tables) or r"(?!)"
     dropped = [name for name in arrays if plain[name] not in own and re.search(ignored, name)]
     named = {plain[name]: value for name, value in arrays.items() if name not in dropped}
-    laid_out = _laid_out(named, network, by_torch)
+    layouts = _layouts(named, network, by_torch, hint)
+    laid_out = _laid_out(named, layouts)
     for pattern, factor in chosen.scaled if chosen else ():
         laid_out |= {name: value * np.float32(factor) for name, value in laid_out.items() if re.search(pattern, name)}
     if chosen and chosen.epsilon is not None:
         laid_out = _with_epsilon(laid_out, network, chosen.epsilon)
-    return Translated(laid_out, chosen, dropped)
+    return Translated(laid_out, chosen, dropped, [name for name, layout in layouts.items() if layout is None])
 
 
-def _known(renamed: Mapping[str, str], own: Mapping[str, list[int]]) -> int:
+def _count_matches(renamed: Mapping[str, str], own: Mapping[str, list[int]]) -> int:
     return sum(name in own for name in set(renamed.values()))
+
+
+def _by_names(names: Collection[str]) -> bool | None:
+    """Whether the names of running statistics are PyTorch's; None if there are none, or those of both."""
+    torch, paddle = (any(re.search(pattern, name) for name in names) for pattern in (TORCH, PADDLE))
+    return torch if torch != paddle else None
 
 
 def _unwrapped(arrays: Arrays, own: Mapping[str, list[int]]) -> Arrays:
@@ -123,22 +136,32 @@ def _renamed(names: Iterable[str], rules: Iterable[tuple[str, str]]) -> list[str
     return renamed
 
 
-def _laid_out(arrays: Arrays, network: nn.Layer, by_torch: bool | None) -> Arrays:
-    """Weights of linear layers as [inputs, outputs], also those that were 1×1 or whole-map convolutions."""
-    linear = {
+def _layouts(arrays: Arrays, network: nn.Layer, by_torch: bool | None, hint: bool | None) -> dict[str, bool | None]:
+    """Weight of a linear layer → whether it is [outputs, inputs]; None if nothing tells.
+
+    `by_torch`: as in `translate`. A shape tells unless it is square; then the `hint` of the names does, or the other
+    layers if they agree.
+    """
+    shapes = {
         f"{name}.weight" if name else "weight": layer.weight.shape
         for name, layer in network.named_sublayers(include_self=True)
         if isinstance(layer, nn.Linear)
     }
-    if by_torch is None:
-        seen = [(arrays[name].shape, shape) for name, shape in linear.items() if name in arrays]
-        by_torch = any(stored[0] != shape[0] and math.prod(stored[1:]) == shape[0] for stored, shape in seen if stored)
-    if not by_torch:
-        return arrays
-    return {
-        name: value.reshape(value.shape[0], -1).T if name in linear and value.ndim > 1 else value
-        for name, value in arrays.items()
+    stored = {name: arrays[name].shape for name in shapes if name in arrays and arrays[name].ndim > 1}
+    if by_torch is not None:
+        return dict.fromkeys(stored, by_torch)
+    fits = {
+        name: (math.prod(shape[1:]) == shapes[name][0], shape[0] == shapes[name][0]) for name, shape in stored.items()
     }
+    by_shape = {name: torch for name, (torch, paddle) in fits.items() if torch != paddle}
+    agreed = set(by_shape.values())
+    others = agreed.pop() if len(agreed) == 1 else None
+    return {name: by_shape.get(name, others if hint is None else hint) for name in stored}
+
+
+def _laid_out(arrays: Arrays, layouts: Mapping[str, bool | None]) -> Arrays:
+    """Weights of linear layers as [inputs, outputs], also those that were 1×1 or whole-map convolutions."""
+    return {name: value.reshape(value.shape[0], -1).T if layouts.get(name) else value for name, value in arrays.items()}
 
 
 def _with_epsilon(arrays: Arrays, network: nn.Layer, epsilon: float) -> Arrays:

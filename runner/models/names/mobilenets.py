@@ -99,6 +99,9 @@ def _timm_v3(last: int) -> Names:
             (r"\.bn3\.", ".linear_conv.1."),
         ),
         epsilon=1e-5,
+        # (0.485, …), 0.5 and 0, by the recipe.
+        mean=None,
+        std=None,
     )
 
 

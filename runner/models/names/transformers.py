@@ -14,5 +14,8 @@ CONVNEXT = (
             (r"^head\.norm\.", "norm."),
             (r"^head\.fc\.", "head."),
         ),
+        # ImageNet's, or those of CLIP.
+        mean=None,
+        std=None,
     ),
 )

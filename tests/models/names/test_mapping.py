@@ -95,6 +95,32 @@ def test_where_nothing_says_so_the_shapes_do():
     np.testing.assert_array_equal(kept["0.weight"], square)
 
 
+def test_a_layer_that_is_stored_otherwise_than_another_is_found_by_its_own_shape():
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 5), nn.Linear(5, 5))
+    arrays = {"0.weight": np.ones((3, 4)), "1.weight": np.ones((3, 5)), "2.weight": np.arange(25.0).reshape(5, 5)}
+    translated = translate(arrays, network, (), None)
+    assert [value.shape for value in translated.arrays.values()] == [(4, 3), (3, 5), (5, 5)]
+    np.testing.assert_array_equal(translated.arrays["2.weight"], arrays["2.weight"])
+    assert translated.unsure == ["2.weight"]
+
+
+@pytest.mark.parametrize(
+    ("statistics", "is_turned"), [("bn.running_mean", True), ("bn.num_batches_tracked", True), ("bn._mean", False)]
+)
+def test_the_names_of_running_statistics_tell_how_a_square_layer_is_stored(statistics, is_turned):
+    square = np.arange(16, dtype=np.float32).reshape(4, 4)
+    translated = translate({"fc.weight": square, statistics: np.zeros(4, np.float32)}, Small(), (), None)
+    np.testing.assert_array_equal(translated.arrays["fc.weight"], square.T if is_turned else square)
+    assert translated.unsure == []
+
+
+def test_a_square_layer_of_which_nothing_tells_is_said():
+    square = np.arange(16, dtype=np.float32).reshape(4, 4)
+    translated = translate({"fc.weight": square}, Small(), (), None)
+    np.testing.assert_array_equal(translated.arrays["fc.weight"], square)
+    assert translated.unsure == ["fc.weight"]
+
+
 def test_a_convolution_of_the_whole_map_becomes_a_linear_layer():
     network = nn.Sequential(nn.Linear(2 * 3 * 3, 5))
     array = np.arange(90, dtype=np.float32).reshape(5, 2, 3, 3)

@@ -13,7 +13,7 @@ import pytest
 
 from runner import config as cfg
 from runner import models
-from runner.checkpoints import weights
+from runner.checkpoints import fitting, weights
 from runner.config import networks
 from runner.models import Networks
 from tests.real_sets import package
@@ -86,8 +86,8 @@ def same_logits(torch, theirs, model, side, path):
 def compare(model, path, images, expected):
     network = models.build(model, expected.shape[1])
     networks = Networks({"student": network})
-    own, _ = weights.translated(weights.read(path), networks, {"student": model})
-    weights.initialize(networks, ("student",), own, strict=True)
+    own, _ = fitting.translate(weights.read(path), networks, {"student": model})
+    fitting.initialize(networks, ("student",), own, strict=True)
     network.eval()
     np.testing.assert_allclose(
         network(paddle.to_tensor(images)).numpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
