@@ -186,8 +186,8 @@ class Run:
     ) -> Path:
         """Write files for engines, compare each with the network; returns their folder, which `model.json` describes.
 
-        `format`: `onnx`, `paddle`, `safetensors` or several; None for those of the config. Errors: as in
-        `runner export`.
+        `format`: `onnx`, `paddle`, `safetensors` or several; None for those of the config. What the folder had before
+        is replaced: a note in what is printed names the files that are gone. Errors: as in `runner export`.
 
             folder = run.export(format="onnx")
         """

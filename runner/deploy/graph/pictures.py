@@ -193,7 +193,7 @@ def _weights(do: _Builder, begin: str, length: str, count: str, size: str) -> tu
 
 
 def _rounded(do: _Builder, coarse: str, fine: str) -> str:
-    """Sums of levels times weights, in both parts of `_weights`, to levels: as Pillow's integers, half a level is up."""
+    """Sums of levels times weights, of both parts of `_weights`, to levels; half a level is up, as Pillow rounds."""
     whole = do("Add", coarse, do("Floor", do("Div", fine, np.float32(COARSE))))
     return do("Floor", do("Div", do("Add", whole, np.float32(UNITS / COARSE / 2)), np.float32(UNITS / COARSE)))
 
