@@ -43,7 +43,7 @@ class Prediction:
     """Why it cannot be read."""
 
     def __repr__(self) -> str:
-        shown = {"picture": self.picture, "label": self.label, "probability": self.probability}
+        shown: dict[str, Any] = {"picture": self.picture, "label": self.label, "probability": self.probability}
         if len(self.labels) > 1:
             shown["labels"] = self.labels
         if self.probabilities is not None and len(self.probabilities) <= SHORT:
