@@ -8,8 +8,15 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
+
+try:
+    from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
+except ImportError:
+    sys.exit(
+        "Pillow decodes the photos: pip install Pillow. Pictures that are arrays already, uint8 [N, height, width, 3], "
+        "need onnxruntime and NumPy alone: session.run(['probabilities'], {'pictures': arrays})."
+    )
 
 # EXIF's orientation, and what turns the picture upright.
 TURNS = {

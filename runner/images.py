@@ -47,6 +47,12 @@ _LYING, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 #: than the whole by the other: details and noise are averaged then nearly as they are in the whole picture.
 _SPARE, _LEAST = 1.6, 4
 
+#: What is in the beginning of a file → the format, of those that phones write and that are not read.
+_UNREAD = {
+    b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+}
+_UNREAD |= {b"ftyp" + brand: "AVIF" for brand in (b"avif", b"avis")}
+
 Box = tuple[float, float, float, float]
 """(left, upper, right, lower) in pixels."""
 Size = tuple[int, int]
@@ -260,7 +266,7 @@ class _TooLarge(Exception):
 
 def _read(source: str | Path | bytes, preparation: Preparation, crop: Crop | None) -> _Picture:
     with _stream(source) as stream:
-        image = Image.open(stream, formats=tuple(dict.fromkeys(FORMATS.values())))
+        image = _opened(stream)
         width, height = image.size
         if width * height * (_WEBP_WEIGHT if image.format == "WEBP" else 1) > preparation.max_pixels:
             raise _TooLarge(f"{width}×{height}")
@@ -275,6 +281,17 @@ def _read(source: str | Path | bytes, preparation: Preparation, crop: Crop | Non
         image.draft(_mode(preparation), (width // reduction, height // reduction))
         image.load()
         return picture
+
+
+def _opened(stream: IO[bytes]) -> Image.Image:
+    """Errors: ValueError naming a format of phones that is not read; UnidentifiedImageError."""
+    try:
+        return Image.open(stream, formats=tuple(dict.fromkeys(FORMATS.values())))
+    except UnidentifiedImageError:
+        stream.seek(0)
+        if (name := _UNREAD.get(stream.read(12)[4:])) is not None:
+            raise ValueError(f"{name} is not read: convert it to JPEG or PNG") from None
+        raise
 
 
 def _reduction(box: Box, size: Size) -> int:

@@ -144,7 +144,8 @@ class Run:
         [H, W] or [H, W, C], or [N, H, W, C] for several; of a network of other channels than 1 and 3, [H, W, C] with
         exactly those. A generator is read as it is needed. `engine` computes the exported file (`onnxruntime`,
         `openvino`, `paddle`), `network` names one of several. `on_error="skip"` keeps a place, with `error`, for what
-        cannot be read. Errors: DataError naming the first picture that cannot be read; CheckpointError, ConfigError.
+        cannot be read. No pictures, `[]`, have no predictions, `[]`. Errors: DataError naming the first picture that
+        cannot be read; CheckpointError, ConfigError.
 
             for prediction in run.predict(["a.png", "b.png"]):
                 print(prediction.picture, prediction.label, prediction.probability)
@@ -186,8 +187,8 @@ class Run:
     ) -> Path:
         """Write files for engines, compare each with the network; returns their folder, which `model.json` describes.
 
-        `format`: `onnx`, `paddle`, `safetensors` or several; None for those of the config. Errors: as in
-        `runner export`.
+        `format`: `onnx`, `paddle`, `safetensors` or several; None for those of the config. What the folder had before
+        is replaced: a note in what is printed names the files that are gone. Errors: as in `runner export`.
 
             folder = run.export(format="onnx")
         """

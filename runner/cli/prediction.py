@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from ..deploy.predict import Answer, Classifier
 
 
-@dataclass(frozen=True)
+#: Most classes whose probabilities are in the text of a prediction.
+SHORT = 10
+
+
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """A network's prediction for one picture."""
 
@@ -31,12 +35,22 @@ class Prediction:
     multi-label data if no label is predicted."""
     probability: float
     """Its probability; 0 without a label."""
-    labels: tuple[str, ...] = field(repr=False)
+    labels: tuple[str, ...]
     """All labels, the most probable first: one, unless the data is multi-label."""
-    probabilities: np.ndarray | None = field(repr=False, compare=False)
+    probabilities: np.ndarray | None = field(compare=False)
     """float32 [classes], in the order of `Run.classes`; None if the picture cannot be read."""
     error: str = ""
     """Why it cannot be read."""
+
+    def __repr__(self) -> str:
+        shown: dict[str, Any] = {"picture": self.picture, "label": self.label, "probability": self.probability}
+        if len(self.labels) > 1:
+            shown["labels"] = self.labels
+        if self.probabilities is not None and len(self.probabilities) <= SHORT:
+            shown["probabilities"] = [round(float(one), 4) for one in self.probabilities]
+        if self.error:
+            shown["error"] = self.error
+        return f"Prediction({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 def each(source: Picture | Iterable[Picture]) -> Iterator[Any]:

@@ -59,12 +59,14 @@ def export(
 ) -> Exported:
     """Write `export/` of a run directory: files in the formats of `deploy.formats`, and `model.json`.
 
-    An earlier export is replaced once all new files are there. `calibration`: training images for ranges that training
-    has not set; `test`: images on which every file is compared with the trained network; `begins` is called with each
-    stage, in words. The comparison is in float32 on the CPU, to which the network is moved. Errors: CheckpointError for
-    a float file that differs by more than rounding; ConfigError if a tool is missing; OSError for a full disk.
+    An earlier export is replaced once all new files are there; a note names those of its files that are gone.
+    `calibration`: training images for ranges that training has not set; `test`: images on which every file is compared
+    with the trained network; `begins` is called with each stage, in words. The comparison is in float32 on the CPU, to
+    which the network is moved. Errors: CheckpointError for a float file that differs by more than rounding; ConfigError
+    if a tool is missing; OSError for a full disk.
     """
     files.refuse_foreign(directory / EXPORT, MANIFEST)
+    before = _present(directory / EXPORT)
     files.remove_partials(directory)
     device.move_to_cpu(*filter(None, (subject.network, subject.reference)))
     with files.partial_folder(directory / EXPORT) as partial:
@@ -77,7 +79,15 @@ def export(
             files.require_room(directory / EXPORT, 2 * sum(4 * one.size for one in subject.network.parameters()))
             raise
         files.put_in_place(partial, directory / EXPORT, MANIFEST, FILES)
+    present = _present(directory / EXPORT)
+    if removed := [name for name in before if name not in present]:
+        exported.notes.append(f"removed from the export, which was replaced: {', '.join(removed)}")
     return exported
+
+
+def _present(folder: Path) -> list[str]:
+    """The files of an export that a folder has."""
+    return [name for name in FILES if (folder / name).is_file()]
 
 
 def _write(

@@ -1,10 +1,13 @@
-"""One HTTP request of `runner serve`: read within bounds, answered in JSON whatever it is."""
+"""One HTTP request of `runner serve`: read within bounds, answered in JSON whatever it is, but for the page."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
+import hashlib
 import io
-import json
+import re
 import socket
 import sys
 import time
@@ -13,18 +16,24 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from PIL import UnidentifiedImageError
 
 from .. import terminal
 from ..errors import DataError
+from ..files import to_json
 
 if TYPE_CHECKING:
     from .serving import Server
 
-PREDICT, HEALTH = "/predict", "/health"
+PAGE, PREDICT, HEALTH = "/", "/predict", "/health"
 #: Path → the methods it takes.
-METHODS = {PREDICT: ("POST",), HEALTH: ("GET", "HEAD")}
+METHODS = {PAGE: ("GET", "HEAD"), PREDICT: ("POST",), HEALTH: ("GET", "HEAD")}
+#: All paths, in words.
+PATHS = f"There is GET {PAGE} for a browser, POST {PREDICT} and GET {HEALTH}."
+#: The parameter of `PREDICT`: of how many classes, the most probable ones, the answer has the probabilities.
+TOP = "top"
 #: Most bytes of an image file.
 MAX_BYTES = 32 * 2**20
 #: Seconds that a client may be silent, and seconds in which its whole request must have arrived.
@@ -37,6 +46,21 @@ def log_defect(error: BaseException | None) -> None:
     frames = reversed(traceback.extract_tb(error.__traceback__ if error else None)[-3:])
     places = ", called by ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
     print(terminal.printable(f"Error: {type(error).__name__}: {error}, at {places}"), file=sys.stderr, flush=True)
+
+
+@functools.cache
+def page() -> tuple[bytes, str]:
+    """The page for a browser, and the policy by which it can load and ask nothing but this server."""
+    content = Path(__file__).with_name("page.html").read_bytes()
+    hashes = {
+        name: base64.b64encode(hashlib.sha256(part).digest()).decode()
+        for name, part in re.findall(rb"<(style|script)>(.*?)</", content, re.DOTALL)
+    }
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{hashes[b'style']}'; script-src 'sha256-{hashes[b'script']}'; "
+        "connect-src 'self'; img-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return content, policy
 
 
 class _TooSlow(Exception):
@@ -92,28 +116,44 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._check_route()
+        if self._route == PAGE:
+            content, policy = page()
+            self._send_bytes(HTTPStatus.OK, content, "text/html", {"Content-Security-Policy": policy})
+            return
         described = self.server.deployed.manifest
         self._send(HTTPStatus.OK, {"status": "ok", "model": described.model, "classes": described.classes})
 
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        self._check_route()
+        top = self._check_route()
         length = self._length()
         if self.headers.get("Expect", "").lower() == "100-continue":
             # curl waits a second for it before it sends more than 1 MB.
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         with contextlib.ExitStack() as stack:
-            self._send(HTTPStatus.OK, self._predict(self._body(length, stack)))
+            self._send(HTTPStatus.OK, self._predict(self._body(length, stack), top))
 
-    def _check_route(self) -> None:
-        """Errors: _Refused."""
-        methods = METHODS.get(self.path.partition("?")[0])
+    @property
+    def _route(self) -> str:
+        return self.path.partition("?")[0]
+
+    def _check_route(self) -> int | None:
+        """The value of `TOP`, if there is one. Errors: _Refused."""
+        methods = METHODS.get(self._route)
         if methods is None:
-            raise _Refused(HTTPStatus.NOT_FOUND, f"Unknown path. There is POST {PREDICT} and GET {HEALTH}.")
+            raise _Refused(HTTPStatus.NOT_FOUND, f"Unknown path. {PATHS}")
         if self.command not in methods:
-            reason = f"{self.path} takes {' and '.join(methods)}. There is POST {PREDICT} and GET {HEALTH}."
-            raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED, reason)
+            raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"{self._route} takes {' and '.join(methods)}. {PATHS}")
+        top = None
+        for name, value in parse_qsl(self.path.partition("?")[2], keep_blank_values=True):
+            if self._route != PREDICT or name != TOP:
+                valid = f"{PREDICT} has {TOP}" + ("" if self._route == PREDICT else f", {self._route} has none")
+                raise _Refused(HTTPStatus.BAD_REQUEST, f"Unknown parameter '{name}'. Valid: {valid}.")
+            if not (value.isascii() and value.isdecimal() and value.strip("0") and len(value) < 10):
+                raise _Refused(HTTPStatus.BAD_REQUEST, f"{TOP}={value}: it is a whole number from 1, as {TOP}=3.")
+            top = int(value)
+        return top
 
     def _length(self) -> int:
         """The number of bytes of the body. Errors: _Refused."""
@@ -147,10 +187,10 @@ class Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.BAD_REQUEST, f"The body ended after {received:,} of {length:,} bytes.")
         return b"".join(parts)
 
-    def _predict(self, content: bytes) -> dict[str, Any]:
+    def _predict(self, content: bytes, top: int | None) -> dict[str, Any]:
         """Errors: _Refused."""
         try:
-            return self.server.answer(content)
+            return _shortened(self.server.answer(content), top)
         except DataError as error:
             # `curl --data` leaves out the ends of lines.
             is_mangled = b"\n" not in content and b"\r" not in content
@@ -168,14 +208,18 @@ class Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def _send(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
-        content = json.dumps(answer, allow_nan=False).encode()
+        allowed = {"Allow": ", ".join(METHODS[self._route])} if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
+        self._send_bytes(status, to_json(answer).encode(), "application/json", allowed)
+
+    def _send_bytes(self, status: HTTPStatus, content: bytes, kind: str, headers: dict[str, str]) -> None:
         self.connection.settimeout(SILENCE_S)
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Connection", "close")
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", ", ".join(METHODS[self.path.partition("?")[0]]))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -186,3 +230,11 @@ class Handler(BaseHTTPRequestHandler):
             words = terminal.printable(" ".join(map(str, arguments)))
             # The end of the line with it: threads write at once.
             print(f"{time.strftime('%F %T')} {self.client_address[0]} {words}\n", end="", flush=True)
+
+
+def _shortened(answer: dict[str, Any], top: int | None) -> dict[str, Any]:
+    """An answer with the probabilities of the `top` most probable classes, the highest first; None: of all."""
+    if top is None:
+        return answer
+    best = sorted(answer["probabilities"].items(), key=lambda one: -one[1])[:top]
+    return answer | {"probabilities": dict(best)}

@@ -15,8 +15,10 @@ from .predict import Deployed
 
 FILE = "model.pictures.onnx"
 #: Heights and widths of the pictures that it is tried with, relative to those of the network's images.
-SIZES = ((1, 1), (2.1, 3.3), (0.4, 0.7), (1.6, 0.5), (3, 3), (0.9, 4))
-#: Most levels of 256 that a pixel may be off, which each of two passes rounds to; and most difference of a probability,
+SIZES = ((1, 1), (2.1, 3.3), (0.4, 0.7), (1.6, 0.5), (3, 3), (0.9, 4), (0.15, 0.1))
+#: Levels of flat colours.
+FLAT = np.array([0, 51, 102, 128, 153, 204, 255], np.uint8)
+#: Most levels of 256 that a pixel may be off, where a processor rounds otherwise; and most difference of a probability,
 #: as a part of the largest one, from those of the network for the same input.
 LEVELS, TOLERANCE = 1.01, 1e-3
 
@@ -42,8 +44,8 @@ def write(folder: Path, manifest: Manifest, network: str) -> str:
     if not all(difference <= TOLERANCE for difference in differences):
         raise ExportError(f"its probabilities differ from those of {network} by {max(differences):.2g} of the largest")
     return (
-        f"{FILE} prepares pictures for {network}: the values of {len(pictures)} random pictures of several sizes are "
-        f"off by at most {max(levels):.2g} of 256 levels"
+        f"{FILE} prepares pictures for {network}: the values of {len(pictures)} random pictures, smooth ones and ones "
+        f"with hard edges, are off by at most {round(max(levels), 2):g} of 256 levels"
     )
 
 
@@ -63,9 +65,14 @@ def _with_prepared_input(file: Path) -> Callable[[np.ndarray], tuple[np.ndarray,
 
 
 def _random_pictures(size: Sequence[int]) -> Iterator[np.ndarray]:
-    """uint8 [height, width, 3], smooth, of several sizes."""
+    """uint8 [height, width, 3] of several sizes, each once smooth and once flat with hard edges.
+
+    Sums of flat colours are often half a level, where another way of rounding shows.
+    """
     generator = np.random.default_rng(0)
     for factors in SIZES:
         height, width = (max(1, round(factor * side)) for factor, side in zip(factors, size, strict=True))
         coarse = Image.fromarray(generator.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         yield np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+        flat = Image.fromarray(generator.choice(FLAT, (7, 5, 3)))
+        yield np.asarray(flat.resize((width, height), Image.Resampling.NEAREST))

@@ -20,12 +20,12 @@ from typing import Any
 
 from .. import processes
 from ..errors import ConfigError
-from .http_handler import HEALTH, MAX_BYTES, PREDICT, Handler, log_defect
+from .http_handler import HEALTH, MAX_BYTES, PAGE, PREDICT, Handler, log_defect
 from .picture_forms import require_files
 from .predict import Deployed, cores
 from .pyfunc import Served
 
-__all__ = ["HEALTH", "MAX_BYTES", "MAX_CONNECTIONS", "PREDICT", "Server", "serve"]
+__all__ = ["HEALTH", "MAX_BYTES", "MAX_CONNECTIONS", "PAGE", "PREDICT", "Server", "serve"]
 
 #: Most concurrent connections, and most bytes of all image files that are being received or wait: with `MAX_BYTES` they
 #: bound the server's memory.
@@ -38,7 +38,10 @@ PATIENCE_S = 8.0
 
 
 class Server(ThreadingHTTPServer):
-    """`POST /predict` with the bytes of an image file; `GET /health`. A connection has one request and one thread."""
+    """`POST /predict` with the bytes of an image file; `GET /health`; `GET /`, a page for a browser.
+
+    A connection has one request and one thread.
+    """
 
     # Otherwise shutdown would wait for threads indefinitely.
     daemon_threads = True
@@ -131,7 +134,7 @@ class Server(ThreadingHTTPServer):
 
     def _refuse(self, request: socket.socket) -> None:
         content = json.dumps({"error": "The server is busy. Try again in a second."}).encode()
-        head = "HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\n"
+        head = "HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json; charset=utf-8\r\n"
         with contextlib.suppress(OSError):
             request.setblocking(False)
             request.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)

@@ -48,6 +48,8 @@ class Explanation(Explained):
     """The predicted class."""
     png: str
     """The network's input, PNG in base64."""
+    second: tuple[str, float] | None = None
+    """The second most probable class with its probability; None for multi-label images."""
 
 
 @dataclass

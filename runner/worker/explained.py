@@ -18,7 +18,7 @@ from PIL import Image
 from ..data import Normalize, Split
 from ..data.labels import label_text
 from ..data.splits import picture
-from ..deploy.predict import probabilities
+from ..deploy.predict import most_probable, probabilities
 from ..images import png
 from ..runs.explained import Explanation, Map
 from ..training import gradcam
@@ -94,6 +94,7 @@ class Explainer:
                 "" if label is None else label_text(label, self.classes),
                 label_text(self._predicted(answer), self.classes),
                 png(pixels, SIDE),
+                self._second(answer),
             )
             for (index, name, pixels, label), answer, own, cams in zip(part, answers, wanted, maps, strict=True)
         ]
@@ -110,6 +111,13 @@ class Explainer:
         if self.thresholds is None:
             return np.array(answer.argmax())
         return (answer >= self.thresholds).astype(np.uint8)
+
+    def _second(self, answer: np.ndarray) -> tuple[str, float] | None:
+        """The second most probable class with its probability; multi-label: None."""
+        if self.thresholds is not None or len(answer) < 2:
+            return None
+        place = most_probable(answer, None)[1]
+        return self.classes[place], float(answer[place])
 
     def _wanted(self, answer: np.ndarray, label: np.ndarray | None, chosen_class: int | None) -> dict[int, str]:
         """Class → why it is explained; multi-label: those that the network gets wrong come first."""

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +150,14 @@ def test_pictures_come_in_any_form(run, pictures):
         [prediction] = run.predict(form)
         assert np.array_equal(prediction.probabilities, expected.probabilities)
     assert run.predict([]) == []
+
+
+def test_a_prediction_shows_its_probabilities_if_they_are_few(run, pictures):
+    good, bad = run.predict([pictures / "a.png", None], on_error="skip")
+    few = [round(float(one), 4) for one in good.probabilities]
+    assert f"label={good.label!r}, probability={good.probability!r}, probabilities={few})" in repr(good)
+    assert "probabilities" not in repr(replace(good, probabilities=np.zeros(11, np.float32)))
+    assert repr(bad).startswith('Prediction(picture=1, label=None, probability=0.0, error="A value of type NoneType')
 
 
 def test_what_cannot_be_read_ends_predicting_or_keeps_its_place(run, pictures):

@@ -170,6 +170,13 @@ def test_a_client_names_what_it_cannot_read_and_answers_the_rest(tmp_path):
     assert (done.returncode, done.stderr) == (1, "usage: python client.py model.pictures.onnx photo.jpg …\n")
 
 
+def test_without_pillow_a_client_says_so_and_what_needs_none():
+    code = f"import runpy, sys; sys.modules['PIL'] = None; runpy.run_path({str(CLIENT)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith("Pillow decodes the photos: pip install Pillow. Pictures that are arrays already,")
+
+
 def test_a_client_prints_the_labels_that_a_network_of_several_predicts(tmp_path):
     folder = helpers.export(tmp_path / "export")
     Image.fromarray(helpers.picture(40, 60)).save(tmp_path / "a.png")

@@ -237,6 +237,15 @@ def test_the_recommended_engine_goes_with_the_recommended_file(folder):
     assert [described.is_recommended(file) for file in described.files] == [False, False, True]
 
 
+def test_an_engine_that_is_named_computes_the_recommended_file_if_it_reads_it(folder):
+    described = manifest.read(folder)
+    integers = replace(described.file(), path="model.int8.onnx", precision="int8")
+    described.files.append(integers)
+    described.recommended, described.recommended_engine = integers.path, "openvino"
+    paths = [described.of_engine(engine).path for engine in ("onnxruntime", "openvino", "paddle")]
+    assert paths == [integers.path, integers.path, PADDLE]
+
+
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "paddle"])
 def test_a_missing_engine_is_named_with_its_installation(folder, monkeypatch, engine):
     monkeypatch.setitem(sys.modules, engine, None)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+import runner
 from runner import config as cfg
 from runner.__main__ import command as run_here
 from runner.checkpoints import preprocessing, weights
@@ -239,6 +241,17 @@ def test_half_precision_halves_the_file_and_is_compared_like_the_others(exported
     assert 0 < half.max_difference < 0.01
     session = onnxruntime.InferenceSession(tmp_path / "export" / "model.fp16.onnx")
     assert (session.get_inputs()[0].type, session.get_inputs()[0].shape[0]) == ("tensor(float)", "N")
+
+
+def test_files_that_an_export_removes_are_named(exported, tmp_path, capsys):
+    shutil.copytree(exported / "export", tmp_path / "export")
+    (tmp_path / "export" / "model.pictures.onnx").touch()
+    runner.open(exported).export("onnx", output=tmp_path)
+    assert contents(tmp_path / "export").keys() == {"model.json", "model.onnx"}
+    said = "removed from the export, which was replaced: model.pictures.onnx, model.safetensors, paddle/model.json"
+    assert said in capsys.readouterr().out
+    assert run_here(["export", str(exported), "--format", "onnx", "--output", str(tmp_path)]) == 0
+    assert "removed" not in capsys.readouterr().out
 
 
 def test_a_file_that_prepares_pictures_holds_the_recommended_network(exported, tmp_path):

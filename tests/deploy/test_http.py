@@ -90,7 +90,7 @@ def test_what_is_no_picture_and_what_is_too_much_is_refused_and_the_next_one_ans
     assert status == 400
     assert answer["error"]
     assert ask(port, path="/etc/passwd", content=jpeg())[0] == 404
-    assert ask(port, "GET", "/")[0] == 404
+    assert ask(port, "GET", "/predict/")[0] == 404
     for length, refused in ((str(serving.MAX_BYTES + 1), 413), ("9" * 5000, 413), ("-1", 411), ("²", 411)):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             head = f"POST {serving.PREDICT} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n"
@@ -136,12 +136,13 @@ WRONG = {
     "an endless header": (post("A: " + "a" * 70_000), 431, "too long"),
     "many headers": (post(*["A: a"] * 200), 431, "headers"),
     "an unknown path": (b"POST /Predict HTTP/1.1\r\n\r\n", 404, "POST /predict and GET /health"),
-    "an unknown method and path": (b"BREW / HTTP/1.1\r\n\r\n", 404, "POST /predict and GET /health"),
+    "an unknown method and path": (b"BREW /pot HTTP/1.1\r\n\r\n", 404, "POST /predict and GET /health"),
     **{
         f"{method} of {path}": (f"{method} {path} HTTP/1.1\r\n\r\n".encode(), 405, f"takes {allowed}")
         for allowed, path, methods in (
             ("POST", serving.PREDICT, ("GET", "PUT", "OPTIONS", "DELETE", "BREW")),
             ("GET and HEAD", serving.HEALTH, ("POST", "PUT", "OPTIONS")),
+            ("GET and HEAD", serving.PAGE, ("POST", "BREW")),
         )
         for method in methods
     },

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runner.deploy import inside, manifest, to_onnx
+from runner.deploy.graph import pictures
 from runner.errors import ExportError
 from runner.files.digests import file_digest
 
@@ -73,6 +74,18 @@ def test_other_pixels_are_refused_where_no_class_is_probable(tmp_path, monkeypat
         ExportError, match=r"pictures are prepared otherwise than for model\.onnx: off by [\d.e+]+ of 256"
     ):
         inside.write(tmp_path / "export", described, helpers.ONNX)
+
+
+@pytest.mark.parametrize("rounds_up", [False, True])
+def test_ties_that_are_rounded_otherwise_are_in_the_note(tmp_path, monkeypatch, rounds_up):
+    described = young_network(tmp_path / "export", are_integers=True)
+    if rounds_up:
+        rounded = pictures._rounded
+        monkeypatch.setattr(
+            pictures, "_rounded", lambda do, coarse, fine: rounded(do, coarse, do("Add", fine, np.float32(64)))
+        )
+    note = inside.write(tmp_path / "export", described, helpers.ONNX)
+    assert f"off by at most {int(rounds_up)} of 256 levels" in note
 
 
 @pytest.mark.parametrize("are_integers", [False, True])

@@ -35,9 +35,9 @@ CONFIGS = {
 }
 #: Heights and widths.
 SIZES = [(1, 1), (5, 3), (3, 50), (33, 32), (16, 16), (64, 64), (100, 75), (200, 17), (17, 200), (250, 375), (31, 97)]
-#: Most values that may be off by a level, of all pictures and of one, and most mean difference as a part of the range;
-#: measured were 0.029, 0.11 and 0.0004.
-OFF, OFF_IN_A_PICTURE, MEAN_DIFFERENCE = 0.035, 0.13, 1e-3
+#: Most levels of 256 by which a value may be off, and most values that may be. OpenVINO computes weights in float32
+#: that the file has in float64: two passes round, and each may be off by one.
+BOUNDS = {"onnxruntime": (0.01, 0.0), "openvino": (2.01, 0.035)}
 ENGINES = ["onnxruntime", pytest.param("openvino", marks=helpers.needs_openvino)]
 
 
@@ -68,6 +68,21 @@ def showing_images(described):
     return result
 
 
+def some_pictures():
+    """uint8 [height, width, 3]: noise, photos, and flat areas with hard edges, whose sums are often half a level."""
+    for height, width in SIZES:
+        yield helpers.picture(height, width)
+        yield np.asarray(photo(width, height, noise=10))
+    generator = np.random.default_rng(0)
+    sides = [1, 2, 3, 4, 8, 12, 16, 24, 48, 64, 128]
+    for _ in range(60):
+        height, width = generator.choice([*sides, *np.exp(generator.uniform(0, 5.5, len(sides))).astype(int)], 2)
+        colours = generator.choice([0, 1, 51, 102, 127, 128, 153, 204, 254, 255], (4, 3)).astype(np.uint8)
+        coarse = generator.integers(0, len(colours), (-(-height // 5), -(-width // 3)))
+        areas = coarse.repeat(5, 0).repeat(3, 1)[:height, :width]
+        yield colours[areas if generator.random() < 0.5 else generator.integers(0, len(colours), (height, width))]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_pictures_are_prepared_as_training_prepared_them(tmp_path, name, engine):
@@ -75,17 +90,13 @@ def test_pictures_are_prepared_as_training_prepared_them(tmp_path, name, engine)
     run = in_engine(engine, showing_images(described))
     mean, std = np.array(described.mean), np.array(described.std)
     differences = []
-    for height, width in SIZES:
-        for pixels in (helpers.picture(height, width), np.asarray(photo(width, height, noise=10))):
-            shown = run(pixels[None])["logits"].reshape(described.input_shape).transpose(1, 2, 0)
-            wanted = prepare(Image.fromarray(pixels), described.preparation)
-            difference = np.abs((shown * std + mean) * 255 - wanted)
-            assert difference.max() < 1.01, (height, width)
-            assert difference.mean() < MEAN_DIFFERENCE * 255, (height, width)
-            differences.append(difference)
-    off = [difference > 0.5 for difference in differences]
-    assert max(map(np.mean, off)) < OFF_IN_A_PICTURE
-    assert np.concatenate([values.ravel() for values in off]).mean() < OFF
+    for pixels in some_pictures():
+        shown = run(pixels[None])["logits"].reshape(described.input_shape).transpose(1, 2, 0)
+        wanted = prepare(Image.fromarray(pixels), described.preparation)
+        differences.append(np.abs((shown * std + mean) * 255 - wanted).ravel())
+    levels, part = BOUNDS[engine]
+    assert max(map(np.max, differences)) < levels
+    assert (np.concatenate(differences) > 0.5).mean() <= part
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -75,7 +75,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--engine", choices=tuple(engines.INSTALL),
-        help="run the exported file with it, instead of the trained network in Paddle",
+        help="run the recommended exported file with it, such as an int8 one, not the trained network in Paddle",
     )  # fmt: skip
     parser.add_argument("--network", help="which network of the run (that of deploy.network)")
     parser.add_argument(

@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{options.port}"
     print(f"Serving  {deployed.manifest.model} at {address}{serving.PREDICT} (Ctrl-C ends it)", flush=True)
+    print(f"         in a browser: {address}{serving.PAGE}", flush=True)
     print(f"         curl --data-binary @photo.jpg {address}{serving.PREDICT}", flush=True)
     code = 128 + serving.serve(server)
     print(f"\nStopped by {STOPPED[code]}.", file=sys.stderr)

@@ -15,10 +15,11 @@ from .onnx_graph import Graph
 
 #: Names of the input, uint8 [N, height, width, 3] in RGB, and of the outputs.
 PICTURES, WHOLE, PROBABILITIES, LABELS = "pictures", "whole", "probabilities", "labels"
-#: Pillow rounds weights to multiples of the inverse of this.
+#: Pillow's weights are whole multiples of the inverse of this, and its sums are integers.
 UNITS = float(1 << 22)
-#: Tolerance by which a sum of float32 products may be below an exact half.
-ROUNDING = 2e-5
+#: Weights are divided into whole multiples of this many units and the rest, so that every sum of 255 levels times
+#: either part is below 2^24, where float32 has all whole numbers: a side may shrink to a 500th.
+COARSE = 64.0
 
 
 def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
@@ -30,7 +31,7 @@ def with_pictures(model: ModelProto, manifest: Manifest) -> ModelProto:
     where a decoder that scales down has filled up the last pixel of a side. The metadata have the class names, the
     colour under what is transparent, the probability below which an image is `unknown`, and what decides how large a
     JPEG is decoded. Resizing is two products with matrices of Pillow's weights, since ONNX's Resize cannot take a box
-    between pixels: where an engine rounds differently, a value differs by one of 256 levels.
+    between pixels: the same bits as Pillow's, in an engine that computes float64 as such, as onnxruntime does.
     """
     graph = Graph.read(model)
     own, graph.nodes = graph.nodes, []
@@ -167,27 +168,34 @@ def _scaled(do: _Builder, pixels: str, old: Sequence[str], box: Sequence[str], s
         do, do("Where", first, upper, nothing), do("Where", first, height, do.double(high)), between, high
     )
     after = _weights(do, do("Where", first, nothing, upper), do("Where", first, do.double(rows), height), rows, between)
-    across = do("Transpose", _weights(do, left, width, columns, wide), perm=[1, 0])
-    pixels = _rounded(do, do("MatMul", before, pixels))
-    pixels = _rounded(do, do("MatMul", pixels, across))
-    return _rounded(do, do("MatMul", after, pixels))
+    across = [do("Transpose", part, perm=[1, 0]) for part in _weights(do, left, width, columns, wide)]
+    pixels = _rounded(do, *(do("MatMul", part, pixels) for part in before))
+    pixels = _rounded(do, *(do("MatMul", pixels, part) for part in across))
+    return _rounded(do, *(do("MatMul", part, pixels) for part in after))
 
 
-def _weights(do: _Builder, begin: str, length: str, count: str, size: str) -> str:
-    """Antialiased bilinear weights, float32 [count, size]: of each old pixel of a side for each new one."""
+def _weights(do: _Builder, begin: str, length: str, count: str, size: str) -> tuple[str, str]:
+    """Antialiased bilinear weights, [count, size]: of each old pixel of a side for each new one.
+
+    They are whole multiples of 1 / `UNITS`, computed in Pillow's order of operations, and are returned as two matrices
+    of whole numbers in float32: multiples of `COARSE` units, and what is left.
+    """
     scale = do("Div", length, do.double(count))
     support = do("Max", scale, 1.0)
     new, old = (do.double(do("Range", np.int64(0), number, np.int64(1))) for number in (count, size))
-    centres = do("Add", do("Mul", do("Add", new, 0.5), scale), begin)
-    distances = do("Abs", do("Sub", do("Add", old, 0.5), do("Unsqueeze", centres, np.array([1]))))
-    weights = do("Max", do("Sub", 1.0, do("Div", distances, support)), 0.0)
+    centres = do("Add", begin, do("Mul", do("Add", new, 0.5), scale))
+    distances = do("Abs", do("Add", do("Sub", old, do("Unsqueeze", centres, np.array([1]))), 0.5))
+    weights = do("Max", do("Sub", 1.0, do("Mul", distances, do("Div", 1.0, support))), 0.0)
     weights = do("Div", weights, do("ReduceSum", weights, np.array([1]), keepdims=1))
-    weights = do("Div", do("Floor", do("Add", do("Mul", weights, UNITS), 0.5)), UNITS)
-    return do("Cast", weights, to=TensorProto.FLOAT)
+    weights = do("Floor", do("Add", do("Mul", weights, UNITS), 0.5))
+    coarse = do("Floor", do("Div", weights, COARSE))
+    return do.single(coarse), do.single(do("Sub", weights, do("Mul", coarse, COARSE)))
 
 
-def _rounded(do: _Builder, values: str) -> str:
-    return do("Floor", do("Add", values, np.float32(0.5 + ROUNDING)))
+def _rounded(do: _Builder, coarse: str, fine: str) -> str:
+    """Sums of levels times weights, of both parts of `_weights`, to levels; half a level is up, as Pillow rounds."""
+    whole = do("Add", coarse, do("Floor", do("Div", fine, np.float32(COARSE))))
+    return do("Floor", do("Div", do("Add", whole, np.float32(UNITS / COARSE / 2)), np.float32(UNITS / COARSE)))
 
 
 def _padded(do: _Builder, pixels: str, size: Sequence[str], manifest: Manifest) -> str:

@@ -74,6 +74,10 @@ def test_pictures_are_explained_for_what_they_are_taken_for_and_for_a_class_that
     assert text.count('class="overlaid"') in (1, 2)
     assert "one.png" in text
     assert "evidence for pattern 3" in text
+    answer = here("predict", "run", "one.png", "--json", cwd=folder)
+    second = json.loads(answer.stdout)["classes"][1]
+    [(name, percent)] = re.findall(r", then (pattern \d+) ([\d.]+) %", text)
+    assert (name, float(percent)) == (second["class"], pytest.approx(100 * second["probability"], abs=0.06))
     assert not (run / "explain_pictures.html").exists()
 
 
