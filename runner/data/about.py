@@ -104,7 +104,8 @@ class About:
     def lines(self, listing: str = "") -> list[str]:
         """The statistics in two or three lines; `listing`: the file that lists unreadable images."""
         splits = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
-        lines = [f"{self.name}: {splits} images of {self.class_count:,} classes{self._spread()}"]
+        classes = f"{self.class_count:,} class{'es' * (self.class_count != 1)}"
+        lines = [f"{self.name}: {splits} images of {classes}{self._spread()}"]
         if self.measured:
             part = f" (of {self.measured:,} images that were looked at)" if self.measured < self.images else ""
             counts = [f"{count:,} {mode}" for mode, count in self.modes.items()]
@@ -125,15 +126,17 @@ class About:
 
     def coarse(self) -> Iterator[str]:
         """At most one note: on the classes of which the splits that are measured on have no or few images."""
-        parts = []
+        parts, some_have_none = [], False
         for number, split in enumerate(self.splits):
             few = [f"{name} ({counts[number]})" for name, counts in self.classes.items() if counts[number] < FEW]
             if split != "train" and few:
                 parts.append(f"{split}: {listed(few)}")
+                some_have_none |= any(not counts[number] for counts in self.classes.values())
         if parts:
+            nothing = ", and those of 0 images say nothing" if some_have_none else ""
             yield (
-                f"classes with fewer than {FEW} images to measure on ({'; '.join(parts)}): their numbers are coarse, "
-                "and those of 0 images say nothing. More images help, or data.folds"
+                f"classes with fewer than {FEW} images to measure on ({'; '.join(parts)}): their numbers are coarse"
+                f"{nothing}. More images help, or cross-validation (data.folds)"
             )
 
     def as_json(self) -> dict[str, Any]:

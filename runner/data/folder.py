@@ -141,7 +141,7 @@ def _class_folders(place: str, skipped: Counter[str], trained_classes: Sequence[
 def _classes_among(place: str, folders: list[str], loose: list[str], trained_classes: Sequence[str]) -> list[str]:
     """Those of the folders that are classes. Errors: DataError if they cannot be."""
     if not folders:
-        what = f"{len(loose)} images, but no class folders" if loose else "no class folders"
+        what = f"{terminal.counted(len(loose), 'image')}, but no class folders" if loose else "no class folders"
         above = os.path.dirname(os.path.abspath(place))
         hint = loose and (_did_you_mean(above) if _looks_like_a_set(above) else hints.list_of(place, (place, above)))
         raise DataError(f"{place} has {what}. Put the images of each class into a folder of its own there.{hint or ''}")

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..runs import compared
+from ..terminal import counted
 from . import costs
 from .subject import Run
 
@@ -104,7 +105,7 @@ def _data(run: Run) -> str:
     """
     counts = dict(run.profile)
     classes = counts.pop("classes", 0)
-    return f"{sum(counts.values()):,} images of {classes:,} classes" if counts else ""
+    return f"{counted(sum(counts.values()), 'image')} of {classes:,} class{'es' * (classes != 1)}" if counts else ""
 
 
 def _repeat(run: Run) -> Hashable:

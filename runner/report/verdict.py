@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..metrics import Goal, Metric
+from ..terminal import counted
 from . import costs, ranking, repeats, subject
 from .subject import Run
 
@@ -86,8 +87,8 @@ def _proportion_on_test(order: Sequence[Run], metric: Metric) -> str:
     if error is None:
         return ""
     sentence = (
-        f"Test {metric.title} is {value:.4f} ± {error:.4f} (standard error of {best.profile['test']} images); "
-        "no choice was based on it."
+        f"Test {metric.title} is {value:.4f} ± {error:.4f} "
+        f"(standard error of {counted(best.profile['test'], 'image')}); no choice was based on it."
     )
     above = max(order, key=lambda run: run.final[name])
     if above.final[name] > value:
@@ -168,7 +169,8 @@ def _sought(order: Sequence[Run]) -> costs.Column:
 def _saving(order: Sequence[Run], other: Run) -> str:
     """What a cheaper run saves, and what it does not."""
     best, sought = order[0], _sought(order)
-    less, more = [], []
+    less: list[str] = []
+    more: list[str] = []
     for column, what in NAMED.items():
         if best.final.get(column.name) and other.final.get(column.name):
             ratio = other.final[column.name] / best.final[column.name]

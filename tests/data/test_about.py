@@ -41,9 +41,14 @@ def test_splits_classes_sizes_and_what_was_left_out_are_said():
 def test_classes_with_few_images_to_measure_on_are_one_note():
     assert numbers(source()).notes()[0] == (
         "classes with fewer than 5 images to measure on (test: a (2), b (1), c (0)): their numbers are coarse, and "
-        "those of 0 images say nothing. More images help, or data.folds"
+        "those of 0 images say nothing. More images help, or cross-validation (data.folds)"
     )
     one = numbers(source())
+    one.classes = {"a": [5, 5], "b": [1, 4], "c": [0, 9]}
+    assert [*one.coarse()] == [
+        "classes with fewer than 5 images to measure on (test: b (4)): their numbers are coarse. "
+        "More images help, or cross-validation (data.folds)"
+    ]
     one.classes = {"a": [5, 5], "b": [1, 7]}
     assert not [*one.coarse()]
 
