@@ -161,7 +161,7 @@ REFUSED = [
     (["train.monitor=val/recall/cat", "train.goal=min"], "Use train.goal=max"),
     (["train.monitor=val/marco_f1"], "Did you mean 'val/student/macro_f1'?"),
     (["train.monitor=macro_f1"], "Did you mean 'val/student/macro_f1'?"),
-    (["train.monitor=macro_f1"], "(top5: of at least 5 classes)"),
+    (["train.monitor=macro_f1"], "(top5: of at least 6 classes)"),
     (["train.monitor=val/student1/top1"], "Did you mean 'val/student/top1'?"),
     (["train.monitor=student/top1"], "no such metric"),
     (["train.monitor=val/student/top6"], "Use train.topk=6"),
