@@ -128,9 +128,10 @@ def styled(text: str, style: str) -> Text:
     return Text(text, style)
 
 
-def counted(count: int, thing: str) -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{count:,} {thing}{'s' * (count != 1)}"
+def counted(count: float, thing: str) -> str:
+    """`1 image`, `2,000 images`, `0.5 epochs`."""
+    number = f"{count:g}" if isinstance(count, float) else f"{count:,}"
+    return f"{number} {thing}{'s' * (count != 1)}"
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -136,3 +137,16 @@ def test_one_thing_is_singular():
         "2 epochs",
         "3,000 epochs",
     ]
+    assert [terminal.counted(count, "epoch") for count in (0.5, 1.0, 2.0)] == ["0.5 epochs", "1 epoch", "2 epochs"]
+
+
+def test_no_number_before_a_plural_is_written_without_counting():
+    """`counted` knows the singular; a number of these nouns in an f-string would say "1 predictions"."""
+    plural = re.compile(r"\{[^{}()]*\} (?:predictions|epochs|validations)\b")
+    found = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in PACKAGE.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if plural.search(line) and path.name != "terminal.py"
+    ]
+    assert not found

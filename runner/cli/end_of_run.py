@@ -48,7 +48,7 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
             "never a number" if math.isnan(result.best) else f"{result.best:.4f} at step {progress.best_step}"
         )
     for metric in present(final, config.metrics()):
-        images = f" of {result.test_images} images" if metric.is_proportion else ""
+        images = f" of {terminal.counted(result.test_images, 'image')}" if metric.is_proportion else ""
         rows[f"test {metric.title}"] = Text.assemble((f"{final[metric.name]:.4f}", "bold"), images)
     first = headline(final)
     for name in network_names(config.mode):

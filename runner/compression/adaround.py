@@ -47,7 +47,9 @@ def round_weights(
             better += 1
         if number % 10 == 9:
             terminal.say(f"AdaRound: {number + 1} of {len(layers)} layers")
-    report(f"AdaRound: {better} of {len(layers)} layers have a smaller error than with rounding to nearest")
+    every = terminal.counted(len(layers), "layer")
+    have = "has" if len(layers) == 1 else "have"
+    report(f"AdaRound: {better} of {every} {have} a smaller error than with rounding to nearest")
 
 
 @dataclass

@@ -163,4 +163,6 @@ def _change(network: nn.Layer, batches: list[Tensor], expected: list[Tensor]) ->
 def _listed(bits: dict[str, int]) -> str:
     """`3 bits × 5 layers, 8 bits × 2 layers`."""
     values = list(bits.values())
-    return ", ".join(f"{value} bits × {values.count(value)} layers" for value in sorted(set(values)))
+    return ", ".join(
+        f"{value} bits × {terminal.counted(values.count(value), 'layer')}" for value in sorted(set(values))
+    )

@@ -203,10 +203,13 @@ def _of_parts_of_other_choices(key: str) -> list[str]:
 
 
 def _like(key: str, typed: str, valid: list[str], all_keys: list[str]) -> list[str]:
-    """Keys with a similar spelling: at its place, else anywhere."""
+    """Keys with a similar spelling: at its place, else of choices of its group that were not taken, else anywhere."""
     where, _, name = key.rpartition(".")
     if near := get_close_matches(name, valid, n=1, cutoff=0.6):
         return [f"{where}.{near[0]}{typed.removeprefix(key)}{EQUALS}".lstrip(".")]
+    of_others = {field.name for choice in GROUPS.get(where, ()) for field in fields(choice)}
+    if near := get_close_matches(name, sorted(of_others), n=1, cutoff=0.75):
+        return _of_other_choices(where, near[0])
     near = get_close_matches(typed.rpartition(".")[2], {one.rpartition(".")[2] for one in all_keys}, n=1, cutoff=0.75)
     return [one + EQUALS for one in all_keys if one.rpartition(".")[2] in near]
 

@@ -116,7 +116,7 @@ def refusal(
     why = f"no such metric.{nearest(f'val/{monitored(monitor)}', valid)}"
     if kind in PER_CLASS:
         why = f"the {PER_CLASS[kind][0]} is that of a class, such as val/{kind}/CLASS."
-    bound = "" if knows_classes or f"top{k}" not in names else f" (top{k}: of at least {k} classes)"
+    bound = "" if knows_classes or f"top{k}" not in names else f" (top{k}: of at least {k + 1} classes)"
     name = monitored_metric(monitor)
     for labels, others in (("one", METRICS), ("many", MANY)):
         if (other := find(name, others)) and not find(name, metrics):

@@ -78,7 +78,8 @@ class Train:
     log_every: int = bounded(10, min=1)
     """Optimizer steps between two logs of the training metrics."""
     topk: int = bounded(5, min=1)
-    """k of top-k accuracy; reduced if there are no more classes than that, as every image would be correct."""
+    """k of top-k accuracy. With fewer than 2k classes chance has half of the images right: it is left out, unless it is
+    monitored."""
     threads: Optional[int] = bounded(None, min=1, max=1024)
     """CPU threads of a process; null: all cores, divided among the processes of this machine."""
     sync_batchnorm: bool = False

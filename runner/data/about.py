@@ -22,6 +22,8 @@ from .splits import Source
 MOST_CLASSES, MOST_EXAMPLES = 1000, 5
 #: A class with fewer images in a split has coarse metrics there.
 FEW = 5
+#: The part of an image's area that a crop should not lose, and from which part of the images on it is said.
+LOST, MANY_CROPPED = 0.3, 0.05
 
 
 @dataclass
@@ -91,6 +93,10 @@ class About:
     """Skipped files, counted by reason."""
     unreadable: int = 0
     """Images that cannot be read, and are skipped."""
+    animated: int = 0
+    """Images of which there are several frames or pages, and the first is used."""
+    cropped: int = 0
+    """Images of which the centre crop takes too little; 0 if all of them are wanted whole."""
     compared: int = 0
     """Images that were compared to find duplicates."""
     overlaps: list[Overlap] = field(default_factory=list)
@@ -104,7 +110,8 @@ class About:
     def lines(self, listing: str = "") -> list[str]:
         """The statistics in two or three lines; `listing`: the file that lists unreadable images."""
         splits = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
-        lines = [f"{self.name}: {splits} images of {self.class_count:,} classes{self._spread()}"]
+        classes = f"{self.class_count:,} class{'es' * (self.class_count != 1)}"
+        lines = [f"{self.name}: {splits} images of {classes}{self._spread()}"]
         if self.measured:
             part = f" (of {self.measured:,} images that were looked at)" if self.measured < self.images else ""
             counts = [f"{count:,} {mode}" for mode, count in self.modes.items()]
@@ -121,19 +128,33 @@ class About:
 
     def notes(self) -> list[str]:
         """Notes for the user on what may make results on this data misleading, such as duplicates."""
-        return [*self.coarse(), *(overlap.text() for overlap in self.overlaps)]
+        return [*self.coarse(), *self.partly_used(), *(overlap.text() for overlap in self.overlaps)]
+
+    def partly_used(self) -> Iterator[str]:
+        """Notes on images of which the network is not given all."""
+        if self.cropped:
+            yield (
+                f"{self.cropped:,} of {terminal.counted(self.measured, 'image')} "
+                f"{_verb(self.cropped, 'loses', 'lose')} more than {LOST:.0%} of {_verb(self.cropped, 'its', 'their')} "
+                f"area by the centre crop: data.resize=pad keeps {_verb(self.cropped, 'it', 'them')} whole"
+            )
+        if self.animated:
+            images = f"{terminal.counted(self.animated, 'image')} {_verb(self.animated, 'has', 'have')}"
+            yield f"{images} several frames or pages, of which the first is used"
 
     def coarse(self) -> Iterator[str]:
         """At most one note: on the classes of which the splits that are measured on have no or few images."""
-        parts = []
+        parts, some_have_none = [], False
         for number, split in enumerate(self.splits):
             few = [f"{name} ({counts[number]})" for name, counts in self.classes.items() if counts[number] < FEW]
             if split != "train" and few:
                 parts.append(f"{split}: {listed(few)}")
+                some_have_none |= any(not counts[number] for counts in self.classes.values())
         if parts:
+            nothing = ", and those of 0 images say nothing" if some_have_none else ""
             yield (
-                f"classes with fewer than {FEW} images to measure on ({'; '.join(parts)}): their numbers are coarse, "
-                "and those of 0 images say nothing. More images help, or data.folds"
+                f"classes with fewer than {FEW} images to measure on ({'; '.join(parts)}): their numbers are coarse"
+                f"{nothing}. More images help, or cross-validation (data.folds)"
             )
 
     def as_json(self) -> dict[str, Any]:
@@ -199,7 +220,7 @@ def of(source: Source, looked: Findings, config: cfg.Data) -> tuple[About, dupli
         compared=copies.looked_at,
         overlaps=[_overlap(overlap, source) for overlap in copies.overlaps],
     )
-    _measure(about, looked.facts.values())
+    _measure(about, looked.facts.values(), config)
     return about, copies
 
 
@@ -209,7 +230,7 @@ def _overlap(overlap: duplicates.Overlap, source: Source) -> Overlap:
     return Overlap(overlap.first, overlap.second, overlap.equal, overlap.alike, examples, overlap.in_class)
 
 
-def _measure(about: About, facts: Iterable[np.ndarray]) -> None:
+def _measure(about: About, facts: Iterable[np.ndarray], config: cfg.Data) -> None:
     """Add the sizes and colour modes of the images that were checked."""
     every = np.concatenate(list(facts))
     every = every[every["level"] == DECODED]
@@ -222,3 +243,17 @@ def _measure(about: About, facts: Iterable[np.ndarray]) -> None:
         modes, counts = np.unique(every["mode"], return_counts=True)
         named = {MODES[mode] or "other": int(count) for mode, count in zip(modes, counts, strict=True)}
         about.modes = dict(sorted(named.items(), key=lambda one: -one[1]))
+        about.animated = int((every["frames"] > 1).sum())
+        about.cropped = _cropped(every, config)
+
+
+def _cropped(facts: np.ndarray, config: cfg.Data) -> int:
+    """How many images lose much by the centre crop, if they are enough to say it."""
+    height, width = config.size
+    # Whether a picture lies on its side is not known, and matters to crops that are no squares.
+    if config.resize is not cfg.Resize.crop or not isinstance(config, cfg.Pictures) or height != width:
+        return 0
+    sides = np.stack([facts["width"], facts["height"]]).astype(np.float64)
+    kept = config.crop_ratio**2 * sides.min(axis=0) / sides.max(axis=0)
+    count = int((kept < 1 - LOST).sum())
+    return count if count >= MANY_CROPPED * len(facts) else 0

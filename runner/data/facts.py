@@ -22,17 +22,20 @@ from .splits import FilesOnDisk, Pictures
 #: How closely an image was checked: not at all, its first and last bytes, decoded.
 NOTHING, ENDS, DECODED = range(3)
 #: The facts about an image. `content` is a digest of its bytes; `across` and `down` say for 8×8 positions whether the
-#: image becomes darker to the right and downwards (difference hash, Krawetz, 2013), 0 if unknown.
+#: image becomes darker to the right and downwards (difference hash, Krawetz, 2013), 0 if unknown; `frames` is 2 if it
+#: has several frames or pages, 1 if it has one, 0 if unknown.
 FACTS = np.dtype(
     [("level", "u1"), ("mode", "u1"), ("width", "u4"), ("height", "u4"),
-     ("content", "u8"), ("across", "u8"), ("down", "u8")]
+     ("content", "u8"), ("across", "u8"), ("down", "u8"), ("frames", "u1")]
 )  # fmt: skip
 #: Shortest side in pixels for which the hash is telling: small images of a class all look alike.
 SMALLEST = 64
 #: An image of which only the first and last bytes were checked.
-WHOLE = np.array((ENDS, 0, 0, 0, 0, 0, 0), FACTS)
+WHOLE = np.array((ENDS, 0, 0, 0, 0, 0, 0, 0), FACTS)
 #: Pillow's colour modes by their number in `mode`; 0 is any other one.
 MODES = ("", "RGB", "L", "RGBA", "P", "LA", "CMYK", "1", "I;16", "I", "F", "YCbCr", "PA", "LAB", "I;16B")
+#: Formats of animations and of documents.
+FRAMED = ("GIF", "PNG", "WEBP", "TIFF")
 #: Bytes of a file that is read before its header is looked at.
 READ_AT_ONCE = 64 << 20
 #: Grey levels by which neighbours have to differ: less is compression noise.
@@ -114,6 +117,7 @@ def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
     with Image.open(io.BytesIO(source), formats=tuple(dict.fromkeys(FORMATS.values()))) as image:
         facts["width"], facts["height"] = image.size
         facts["mode"] = MODES.index(image.mode) if image.mode in MODES else 0
+        facts["frames"] = _frames(image)
         try:
             # `verify` checks a PNG's checksums, without which zeros at the end (never flushed to the disk) would be
             # decoded.
@@ -124,6 +128,16 @@ def decoded(source: str | bytes, max_pixels: int) -> np.ndarray:
     if min(facts["width"], facts["height"]) >= SMALLEST:
         facts["across"], facts["down"] = likeness(thumbnail[..., 0])
     return facts
+
+
+def _frames(image: Image.Image) -> int:
+    """1 or, for several frames or pages, 2; 0 if what follows the first one cannot be read."""
+    if image.format not in FRAMED:
+        # Beside a phone's photo there may be a preview, or its depth.
+        return 1
+    with contextlib.suppress(Exception):
+        return 1 + bool(getattr(image, "is_animated", False))
+    return 0
 
 
 def content(source: str | bytes) -> int:

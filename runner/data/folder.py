@@ -17,7 +17,7 @@ from ..images import FORMATS
 from . import hints
 from .classes import listed, refuse_foreign
 from .names import Names
-from .scanning import HIDDEN, NO_PICTURE, UNREAD, folders_in, has_images, scan, unread, walk
+from .scanning import HIDDEN, NO_PICTURE, UNREAD, Skipped, folders_in, has_images, scan, unread, walk
 from .splits import FilesOnDisk, ImageFiles, Source
 
 #: Name of a folder → the split in it.
@@ -46,8 +46,8 @@ class Layout:
     """Split → name of its folder; empty if the folders are classes."""
     classes: dict[str, list[str]]
     """Split → names of its class folders."""
-    skipped: Counter[str]
-    """Why files were skipped → how many."""
+    skipped: Skipped
+    """Why files were skipped → how many, and which."""
 
     def folders(self, split: str) -> list[str]:
         """The class folders of a split, relative to the root, in the order of the paths that are in them."""
@@ -69,9 +69,11 @@ def load(config: cfg.ImageFolder, trained_classes: Sequence[str] = ()) -> Source
     splits.setdefault("train", next(iter(splits.values())).select(np.zeros(0, np.int64)))
     name = os.path.basename(os.path.abspath(config.root))
     skipped = dict(+tree.skipped)
+    paths = {why: [os.path.relpath(path, config.root) for path in some] for why, some in tree.skipped.paths.items()}
     notes = "; ".join(filter(None, (_nesting(tree), _within(tree), _mostly_left_out(tree, splits))))
     undivided = not tree.names
-    return Source(name, names, **splits, own_order=names, skipped=skipped, is_undivided=undivided, layout=notes)
+    return Source(name, names, **splits, own_order=names, skipped=skipped, skipped_paths=paths,
+                  is_undivided=undivided, layout=notes)  # fmt: skip
 
 
 def left_out(count: int, reason: str) -> str:
@@ -89,10 +91,10 @@ def refuse_missing(config: cfg.ImageFolder, trained_classes: Sequence[str] = ())
 
 def layout(root: str, trained_classes: Sequence[str] = ()) -> Layout:
     """The splits and classes of a folder. Errors: DataError as in `load`."""
-    skipped = Counter[str]()
+    skipped = Skipped()
     folders, loose = scan(root, skipped)
     names = _split_folders(root, folders, must_train=not trained_classes)
-    skipped[LOOSE] += len(loose) if folders else 0
+    _add_loose(skipped, root, folders, loose)
     if names:
         places = {split: os.path.join(root, name) for split, name in names.items()}
         classes = {split: _class_folders(place, skipped, trained_classes) for split, place in places.items()}
@@ -123,7 +125,7 @@ def _split_folders(root: str, folders: list[str], must_train: bool) -> dict[str,
         raise DataError(f"{root} has {listed(names.values())}/ but no train/. Put the training images into {train}.")
     for name in folders if names else []:
         inner = os.path.join(root, name)
-        if name not in SPLITS and next(walk(inner, Counter()), None):
+        if name not in SPLITS and next(walk(inner, Skipped()), None):
             raise DataError(
                 f"{root} has {next(iter(names.values()))}/, and next to it {name}/ with images, which is not a split. "
                 "Move it into train/ if it is a class, otherwise out of data.root."
@@ -131,17 +133,23 @@ def _split_folders(root: str, folders: list[str], must_train: bool) -> dict[str,
     return names
 
 
-def _class_folders(place: str, skipped: Counter[str], trained_classes: Sequence[str]) -> list[str]:
+def _add_loose(skipped: Skipped, place: str, folders: list[str], loose: list[str]) -> None:
+    """Count images beside class folders."""
+    for name in loose if folders else []:
+        skipped.add(LOOSE, place, name)
+
+
+def _class_folders(place: str, skipped: Skipped, trained_classes: Sequence[str]) -> list[str]:
     """The class folders of a split."""
     folders, loose = scan(place, skipped)
-    skipped[LOOSE] += len(loose) if folders else 0
+    _add_loose(skipped, place, folders, loose)
     return _classes_among(place, folders, loose, trained_classes)
 
 
 def _classes_among(place: str, folders: list[str], loose: list[str], trained_classes: Sequence[str]) -> list[str]:
     """Those of the folders that are classes. Errors: DataError if they cannot be."""
     if not folders:
-        what = f"{len(loose)} images, but no class folders" if loose else "no class folders"
+        what = f"{terminal.counted(len(loose), 'image')}, but no class folders" if loose else "no class folders"
         above = os.path.dirname(os.path.abspath(place))
         hint = loose and (_did_you_mean(above) if _looks_like_a_set(above) else hints.list_of(place, (place, above)))
         raise DataError(f"{place} has {what}. Put the images of each class into a folder of its own there.{hint or ''}")

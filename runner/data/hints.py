@@ -12,6 +12,8 @@ from . import tables
 
 #: Names of tables, and the most bytes of one that is looked into.
 SUFFIXES, LARGEST = (".csv", ".tsv"), 64 << 20
+#: The columns that tables of `runner predict --format csv` begin and end with: they are no labels to train on.
+PREDICTED = {("image", "class", "probability", "error"), ("image", "labels", "probabilities", "error")}
 
 
 def list_of(pictures: str, near: Sequence[str]) -> str:
@@ -32,6 +34,8 @@ def list_of(pictures: str, near: Sequence[str]) -> str:
 def _overrides(table: str, pictures: str, folder: str) -> str:
     """The overrides for a table whose first row names an image below one of the two folders; empty for any other."""
     header, row = [*tables.head(table), [], []][:2]
+    if (*header[:3], *header[-1:]) in PREDICTED:
+        return ""
     # Columns of a table without a header are named by numbers.
     for values, columns in ((header, [str(number) for number in range(len(header))]), (row, header)):
         for root in (pictures, folder):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..files.digests import digest_of, text_digest
 from ..runs.compared import PARTS, PIXELS
+from ..terminal import counted
 from .splits import Images, Source, Split
 
 
@@ -47,5 +48,5 @@ def difference(before: str | None, now: str | None) -> str:
     if count != other_count:
         # Other images imply other labels and names.
         classes = f" and other {parts[0]}" if parts[0] in differing else ""
-        return f"has {other_count} images instead of {count}{classes}"
+        return f"has {counted(int(other_count), 'image')} instead of {count}{classes}"
     return f"has other {' and '.join(differing)}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError
+from ..terminal import counted
 
 
 def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -71,7 +72,7 @@ def stratified_split(
         # Multi-label images are one class here.
         which = f" of class {name}, which has {counts[scarce]}," if len(classes) > 1 else ""
         raise DataError(
-            f"Holding out {fraction:.0%} of {len(labels)} images leaves none{which} to train on. Lower "
+            f"Holding out {fraction:.0%} of {counted(len(labels), 'image')} leaves none{which} to train on. Lower "
             "data.val_fraction (or data.test_fraction), or add images."
         )
     generator, held = np.random.default_rng(seed), []

@@ -62,7 +62,16 @@ def load(config: cfg.FileList, trained_classes: Sequence[str] = ()) -> Source:
         missing.refuse("pictures are missing", MISSING)
     skipped = {"missing files": missing.count} if missing.count else {}
     name = os.path.basename(config.train).partition(".")[0]
-    return Source(name, names, **splits, own_order=names, skipped=skipped, layout="", is_undivided=len(rows) == 1)
+    return Source(
+        name,
+        names,
+        **splits,
+        own_order=names,
+        skipped=skipped,
+        skipped_paths={},
+        layout="",
+        is_undivided=len(rows) == 1,
+    )
 
 
 def refuse_missing(config: cfg.FileList) -> None:

@@ -22,7 +22,7 @@ from .shards import Members
 from .splits import FilesOnDisk, Pictures
 
 #: The magic number of a file; changes with its layout, and when pictures are refused that were not before.
-_MAGIC = b"runner pictures 3\n"
+_MAGIC = b"runner pictures 4\n"
 _DIGEST = 16
 #: An image's key, followed by its facts.
 _RECORD = np.dtype([("key", "u8"), ("check", "u8"), *FACTS.descr])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..errors import DataError
 from ..images import is_hidden, is_picture
 
+#: Most skipped files of a reason that are named.
+NAMED = 5
 #: Reasons to skip a file.
 HIDDEN, NO_PICTURE = "hidden or system names", "files that are not images"
 #: Photos that Pillow does not read, or not safely.
@@ -20,13 +22,28 @@ UNREAD = (
 Identity = tuple[int, int]
 
 
+class Skipped(Counter[str]):
+    """Why files were skipped → how many; the first of each are named."""
+
+    def __init__(self, *counts: Mapping[str, int]) -> None:
+        super().__init__(*counts)
+        self.paths: dict[str, list[str]] = {}
+
+    def add(self, reason: str, folder: str, name: str) -> None:
+        """Count a file of a folder."""
+        self[reason] += 1
+        paths = self.paths.setdefault(reason, [])
+        if len(paths) < NAMED:
+            paths.append(os.path.join(folder, name))
+
+
 def unread(suffix: str) -> str:
     """The reason to skip photos of a format that is not read."""
     return f"{suffix} files, which are not read: convert them to JPEG or PNG"
 
 
-def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
-    """Sorted names of the folders and image files in a folder; all others are counted.
+def scan(folder: str, skipped: Skipped) -> tuple[list[str], list[str]]:
+    """Sorted names of the folders and image files in a folder; all others are counted and, the first, named.
 
     Errors: DataError for a folder that cannot be listed.
     """
@@ -37,7 +54,7 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
             for entry in entries:
                 name = entry.name
                 if is_hidden(name):
-                    skipped[HIDDEN] += 1
+                    skipped.add(HIDDEN, folder, name)
                 elif entry.is_dir():
                     folders.append(name)
                 # The check of images reports broken links; opening a pipe would block.
@@ -45,7 +62,7 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
                     pictures.append(name)
                 else:
                     suffix = os.path.splitext(name)[1].lower()
-                    skipped[unread(suffix) if suffix in UNREAD else NO_PICTURE] += 1
+                    skipped.add(unread(suffix) if suffix in UNREAD else NO_PICTURE, folder, name)
     except OSError as error:
         raise DataError(
             f"{folder or 'data.root'} cannot be listed: {error.strerror}. data=image_folder expects "
@@ -54,7 +71,7 @@ def scan(folder: str, skipped: Counter[str]) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(pictures)
 
 
-def walk(folder: str, skipped: Counter[str], prefix: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
+def walk(folder: str, skipped: Skipped, prefix: str = "", above: tuple[Identity, ...] = ()) -> Iterator[str]:
     """Sorted paths of all images below a folder, relative to it; links are followed.
 
     Errors: DataError for a folder that cannot be listed, and for a link that leads back to a folder above it.
@@ -78,7 +95,7 @@ def walk(folder: str, skipped: Counter[str], prefix: str = "", above: tuple[Iden
 def folders_in(folder: str) -> list[str]:
     """Sorted names of the folders in a folder; none if it cannot be listed."""
     with contextlib.suppress(DataError):
-        return scan(folder, Counter())[0]
+        return scan(folder, Skipped())[0]
     return []
 
 

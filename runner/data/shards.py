@@ -123,7 +123,16 @@ def load(config: cfg.Shards, trained_classes: Sequence[str] = ()) -> Source:
     counts = np.sum([part.skipped for part in read], axis=0).tolist()
     skipped = {reason: count for reason, count in zip((HIDDEN, NO_FILES), counts, strict=True) if count}
     name = os.path.basename(os.path.dirname(os.path.abspath(shards["train"][0])))
-    return Source(name, names, **splits, own_order=names, skipped=skipped, layout="", is_undivided=len(splits) == 1)
+    return Source(
+        name,
+        names,
+        **splits,
+        own_order=names,
+        skipped=skipped,
+        skipped_paths={},
+        layout="",
+        is_undivided=len(splits) == 1,
+    )
 
 
 def refuse_missing(config: cfg.Shards) -> None:

@@ -236,6 +236,8 @@ class Source:
     val: Split | None = None
     skipped: dict[str, int] = field(default_factory=dict)
     """Why files were skipped → how many."""
+    skipped_paths: dict[str, list[str]] = field(default_factory=dict)
+    """Why files were skipped → the first of them."""
     is_undivided: bool = False
     """Whether the set has no splits of its own: a test split is then held out."""
     layout: str = ""

@@ -27,6 +27,7 @@ from ..runs import result as results
 from ..runs.early_stopping import STOPPED_EARLY, may_end_early
 from ..runs.journal import CONFIG, LOCK, ORIGIN, OVERRIDES, RANKS, RESULT, Journal, refuse_other_files
 from ..runs.result import Result
+from ..terminal import counted
 from ..tracking import summary, tracker
 from . import forked, nodes, workers
 from .command import Command
@@ -171,8 +172,9 @@ def _refuse_shorter(config: cfg.Config, done: Result) -> None:
         return
     if (steps or done.final_progress.step) < done.final_progress.step or (not steps and epochs < done.epochs):
         raise ConfigError(
-            f"The run was already trained for {done.final_progress.step} steps, {done.epochs} epochs. Raise "
-            "train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
+            f"The run was already trained for {counted(done.final_progress.step, 'step')}, "
+            f"{counted(done.epochs, 'epoch')}. "
+            "Raise train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
         )
 
 

@@ -14,7 +14,7 @@ from ..errors import UserError
 Key = TypeVar("Key", bound=Hashable)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Column:
     """One metric of a finished run, as a column of a table."""
 
@@ -123,3 +123,20 @@ def front(points: Mapping[Key, Sequence[float]], noise: Sequence[float] = ()) ->
         if not any(beats(points[other], points[name]) for other in kept):
             kept = [other for other in kept if not beats(points[name], points[other])] + [name]
     return [name for name in points if name in kept]
+
+
+def undominated(
+    finals: Sequence[Mapping[str, Any]], noise: Mapping[Column, float], scores: Sequence[float] = ()
+) -> list[int]:
+    """Which of some runs are on the Pareto front of their scores, higher is better, and of those costs that all have.
+
+    `noise`: cost → the fraction by which equal ones may differ.
+    """
+    known = [column for column in noise if all(final.get(column.name) for final in finals)]
+    points = {
+        number: [*scores[number : number + 1], *(-final[column.name] for column in known)]
+        for number, final in enumerate(finals)
+    }
+    if not known and not scores:
+        return [*points]
+    return front(points, [*([0.0] if scores else []), *(noise[column] for column in known)])

@@ -15,6 +15,7 @@ from .. import config as cfg
 from ..data import about, duplicates
 from ..data.augment import mix
 from ..data.check import Findings
+from ..data.folder import left_out
 from ..data.labels import has_class, label_text
 from ..data.splits import Source, Split, picture
 from ..errors import DataError
@@ -41,6 +42,8 @@ class Subject:
     found: duplicates.Duplicates
     command: str
     """The command that makes the page again."""
+    training: str
+    """The command that trains on the set."""
 
 
 def write(path: Path, subject: Subject) -> None:
@@ -56,7 +59,10 @@ def _context(subject: Subject) -> dict[str, Any]:
         "version": __version__,
         "made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "numbers": numbers,
-        "lines": [printable(line) for line in (*numbers.lines()[1:], *numbers.coarse())],
+        "lines": [
+            printable(line)
+            for line in (*numbers.lines()[1:], *_left_out(source), *numbers.coarse(), *numbers.partly_used())
+        ],
         "complete": subject.found.complete,
         "listed": LISTED,
         "classes": _classes(source.classes, counts),
@@ -75,7 +81,15 @@ def _context(subject: Subject) -> dict[str, Any]:
         "mixed": mix.probability(subject.config.augment, 0, _epochs(subject.config)) > 0,
         "size": subject.config.data.size,
         "command_line": subject.command,
+        "training": subject.training,
     }
+
+
+def _left_out(source: Source) -> Iterator[str]:
+    """The names of the first skipped files, a line a reason."""
+    for reason, paths in source.skipped_paths.items():
+        more = source.skipped[reason] - len(paths)
+        yield f"{left_out(source.skipped[reason], reason)}: {', '.join(paths)}{f' and {more:,} more' if more else ''}"
 
 
 def _classes(names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:

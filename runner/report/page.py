@@ -157,8 +157,11 @@ def _data(runs: Sequence[Run]) -> str:
     for run in runs:
         if run.config:
             sizes = [f"{count:,} {split}" for split, count in run.profile.items() if split != "classes"]
-            content[run.config.data.kind] = f" ({', '.join(sizes)} images)" if sizes else ""
-    return "; ".join(f"{kind}{sizes}" for kind, sizes in content.items())
+            # What a user's own set is called: its folder.
+            own = isinstance(run.config.data, cfg.Pictures) and run.dataset.get("name")
+            name = f"{run.config.data.kind} {printable(str(own))}" if own else run.config.data.kind
+            content[name] = f" ({', '.join(sizes)} images)" if sizes else ""
+    return "; ".join(f"{name}{sizes}" for name, sizes in content.items())
 
 
 def _sets(runs: Sequence[Run]) -> list[about.About]:

@@ -1,4 +1,4 @@
-"""The best run's classes in a report: accuracies, confusion matrix, and curves of its probabilities."""
+"""The best run's classes in a report: recalls, confusion matrix, and curves of its probabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAIRS = 12
 
 
 def listed(per_class: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every class with accuracy, precision, F1 and the class it is most often confused with, the worst first."""
+    """Every class with recall, precision, F1 and the class it is most often confused with, the worst first."""
     if not per_class or "threshold" in per_class["student"]:
         return []
     names, matrix = per_class["classes"], np.array(per_class["student"]["confusion"])
@@ -59,11 +59,13 @@ def confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
     wrong = counts * (1 - np.eye(len(names), dtype=int))
     places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     pairs = [(names[place // len(names)], names[place % len(names)], int(wrong.flat[place])) for place in places]
+    # What happened once says nothing, unless nothing happened more often.
+    least = min(2, max((count for _, _, count in pairs), default=0))
     return {
         "names": names,
         "rows": rows if len(names) <= NUMBERED else [],
         "png": "" if len(names) <= NUMBERED else _heat(shares),
-        "pairs": [pair for pair in pairs if pair[2]],
+        "pairs": [pair for pair in pairs if pair[2] >= max(1, least)],
     }
 
 

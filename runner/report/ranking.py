@@ -8,7 +8,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..runs import compared
+from ..terminal import counted
+from . import costs
 from .subject import Run
+
+#: Costs that decide between runs of equal values, which two measurements agree on, with what counts as equal: names of
+#: other lengths change a file by some bytes.
+DECISIVE = {costs.SIZE: 0.01, costs.MACS: 0.0}
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Ranking:
 
     order: list[Run]
     """All of them: the best first, of equal ones the earlier, those whose value is not a number last; as they came
-    where they cannot be ranked."""
+    where they cannot be ranked. Of several that are equally good the first is one that no other is smaller than."""
     ranked: list[Run]
     """Those that can be the best, the best first."""
     obstacle: str = ""
@@ -31,9 +37,22 @@ def of(subjects: Sequence[Run]) -> Ranking:
         return Ranking(finished, [], reason)
     order = sorted(finished, key=lambda run: (math.isnan(run.score), -run.score))
     ranked = [run for run in order if not math.isnan(run.score)]
+    if ranked:
+        first = _cheapest([run for run in ranked if run.score == ranked[0].score])
+        order, ranked = ([first, *(run for run in runs if run is not first)] for runs in (order, ranked))
     if order and not ranked:
         return Ranking(order, [], f"No run is the best: {order[0].decided_by} was never a number.")
     return Ranking(order, ranked)
+
+
+def beats(one: Run, other: Run) -> bool:
+    """Whether a run of the same value has a smaller file or fewer MACs than another, and more of neither."""
+    return costs.undominated([one.final, other.final], DECISIVE) == [0]
+
+
+def _cheapest(equal: Sequence[Run]) -> Run:
+    """The first of some equally good runs that no other one costs less than."""
+    return equal[costs.undominated([run.final for run in equal], DECISIVE)[0]]
 
 
 def _difference(finished: Sequence[Run]) -> str:
@@ -86,7 +105,7 @@ def _data(run: Run) -> str:
     """
     counts = dict(run.profile)
     classes = counts.pop("classes", 0)
-    return f"{sum(counts.values()):,} images of {classes:,} classes" if counts else ""
+    return f"{counted(sum(counts.values()), 'image')} of {classes:,} class{'es' * (classes != 1)}" if counts else ""
 
 
 def _repeat(run: Run) -> Hashable:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..metrics import Goal
+from ..terminal import counted
 from . import comparisons, ranking
 from .comparisons import Difference
 from .subject import Run, shortened
@@ -99,7 +100,8 @@ def sentences(configurations: Sequence[Configuration]) -> list[str]:
     if not configurations:
         return []
     best, others = configurations[0], configurations[1:]
-    lines = [f"{best.run.decided_by} of {best.name} is {best.text()}, mean and deviation of {len(best.runs)} runs."]
+    runs_of_it = counted(len(best.runs), "run")
+    lines = [f"{best.run.decided_by} of {best.name} is {best.text()}, mean and deviation of {runs_of_it}."]
     if not others:
         return lines
     of_each = {kind: [one.name for one in others if one.verdict == kind] for kind in (EQUAL, WORSE, ALONE)}

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..metrics import Goal, Metric
+from ..terminal import counted
 from . import costs, ranking, repeats, subject
 from .subject import Run
 
 #: Fraction of the best run's cost below which another one counts as cheaper; smaller savings are noise or not worth it.
 WORTH = 0.9
+#: The costs that a cheaper run is recommended for, in words.
+NAMED = {costs.LATENCY: "time", costs.SIZE: "bytes", costs.MACS: "MACs"}
 
 
 @dataclass
@@ -23,7 +26,8 @@ class Verdict:
     configurations: list[repeats.Configuration] = field(default_factory=list)
     """Runs that differ only in seed and fold, the best first; empty if there are none."""
     cheaper: Run | None = None
-    """The fastest (or else smallest) run within one standard error of the best, if that is another run."""
+    """The fastest run (or else that of the fewest MACs) within one standard error of the best, if that is another one
+    and no further run beats it."""
 
 
 def of(subjects: Sequence[Run]) -> Verdict | None:
@@ -42,7 +46,7 @@ def of(subjects: Sequence[Run]) -> Verdict | None:
     verdict.reasons = [*decisive, *_on_test(order), *_front(order)]
     verdict.cheaper = _cheaper(order)
     if verdict.cheaper:
-        verdict.reasons.append(_saving(verdict.best, verdict.cheaper))
+        verdict.reasons.append(_saving(order, verdict.cheaper))
     return verdict
 
 
@@ -53,9 +57,18 @@ def _first(order: Sequence[Run]) -> str:
     extreme, ahead = "lowest" if best.goal is Goal.min else "highest", best.score - order[1].score
     behind = f"{ahead:.4f} better than run {order[1].label}"
     if ahead == 0:
-        equal = [run.label for run in order[1:] if run.score == best.score]
-        behind = f"as good as {_runs(equal)}, which came later"
+        equal = [run for run in order[1:] if run.score == best.score]
+        behind = f"as good as {_runs([run.label for run in equal])}, {_behind(best, equal)}"
     return f"{sentence}, the {extreme} of {len(order)} finished runs and {behind}."
+
+
+def _behind(best: Run, equal: Sequence[Run]) -> str:
+    """Why other runs of the same value are not the best."""
+    dearer = sum(ranking.beats(best, run) for run in equal)
+    cost = "costs" if len(equal) == 1 else "cost"
+    if dearer == len(equal):
+        return f"which {cost} more"
+    return f"which {cost} more or came later" if dearer else "which came later"
 
 
 def _on_test(order: Sequence[Run]) -> list[str]:
@@ -74,8 +87,8 @@ def _proportion_on_test(order: Sequence[Run], metric: Metric) -> str:
     if error is None:
         return ""
     sentence = (
-        f"Test {metric.title} is {value:.4f} ± {error:.4f} (standard error of {best.profile['test']} images); "
-        "no choice was based on it."
+        f"Test {metric.title} is {value:.4f} ± {error:.4f} "
+        f"(standard error of {counted(best.profile['test'], 'image')}); no choice was based on it."
     )
     above = max(order, key=lambda run: run.final[name])
     if above.final[name] > value:
@@ -136,24 +149,36 @@ def _cheaper(order: Sequence[Run]) -> Run | None:
     error = best.error_of(best.monitored, split)
     if error is None:
         return None
-    column = costs.LATENCY if all("latency_ms_p50" in run.final for run in order) else costs.MACS
+    column = _sought(order)
     good = [run for run in order if run.score >= best.score - error and column.name in run.final]
     if best not in good:
         return None
-    cheapest = min(good, key=lambda run: run.final[column.name])
+    # As fast within noise, a smaller or better one is the one to have.
+    finals, scores = [run.final for run in good], [run.score for run in good]
+    kept = costs.undominated(finals, {one: one.noise_in(finals) for one in NAMED}, scores)
+    cheapest = min((good[number] for number in kept), key=lambda run: run.final[column.name])
     worth = min(WORTH, 1 - column.noise_in(run.final for run in order))
     return cheapest if cheapest.final[column.name] <= worth * best.final[column.name] else None
 
 
-def _saving(best: Run, other: Run) -> str:
-    parts = [
-        f"{other.final[column.name] / best.final[column.name]:.2f} × the {what}"
-        for column, what in ((costs.LATENCY, "time"), (costs.SIZE, "bytes"), (costs.MACS, "MACs"))
-        if best.final.get(column.name) and other.final.get(column.name)
-    ]
+def _sought(order: Sequence[Run]) -> costs.Column:
+    """The cost that a cheaper run has to have less of."""
+    return costs.LATENCY if all(costs.LATENCY.name in run.final for run in order) else costs.MACS
+
+
+def _saving(order: Sequence[Run], other: Run) -> str:
+    """What a cheaper run saves, and what it does not."""
+    best, sought = order[0], _sought(order)
+    less: list[str] = []
+    more: list[str] = []
+    for column, what in NAMED.items():
+        if best.final.get(column.name) and other.final.get(column.name):
+            ratio = other.final[column.name] / best.final[column.name]
+            (less if ratio <= WORTH else more).append(f"{ratio:.2f} × the {what}")
+    but = f", but {_and(more)}" if more else ""
     return (
-        f"Run {other.label} is within one standard error of it ({other.monitored:.4f}) and needs {_and(parts)}: "
-        "the one to deploy where that counts."
+        f"Run {other.label} is within one standard error of it ({other.monitored:.4f}) and needs {_and(less)}{but}: "
+        f"the one to deploy where the {NAMED[sought]} count{'s' * (sought is costs.LATENCY)}."
     )
 
 

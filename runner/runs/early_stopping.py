@@ -14,6 +14,7 @@ from ..config import store
 from ..config.monitor import goal_of
 from ..errors import ConfigError, Damaged
 from ..metrics.names import monitored
+from ..terminal import counted
 from . import compared, sweep
 from .journal import CONFIG, JOURNAL, events
 
@@ -112,7 +113,7 @@ def verdict(
         return ""
     mine, theirs = best(own), [best(scores) for scores in others]
     shown = "never a number" if math.isinf(mine) else f"{sign * mine:.4f}"
-    begin = f"{metric} {shown} after {count} validations"
+    begin = f"{metric} {shown} after {counted(count, 'validation')}"
     match settings.pruner:
         case cfg.Pruner.median:
             middle = statistics.median(theirs)

@@ -19,6 +19,7 @@ from ..metrics import CONFIDENCE_UNIT, METRICS, Metric, Scores, Sums, average_pr
 from ..metrics.names import with_k
 from ..models import Networks
 from ..parallel import ALONE, Ranks
+from ..terminal import counted
 from . import seeding, thresholds
 from .precision import Precision
 from .sums import Summed, total
@@ -178,7 +179,7 @@ def _refuse_infinite(totals: Mapping[str, Sums]) -> None:
     for name, one in totals.items():
         if not math.isfinite(one.loss):
             raise Diverged(
-                f"The outputs of '{name}' are not finite in evaluation: the loss on {one.images:,} images is "
+                f"The outputs of '{name}' are not finite in evaluation: the loss on {counted(one.images, 'image')} is "
                 f"{one.loss}. Lower optimizer.lr, or clip gradients (optimizer.clip_norm=1)."
             )
 

@@ -34,8 +34,9 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> list[s
         return []
     if augment.mixes and augment.mix_off_epochs >= epochs:
         raise ConfigError(
-            f"augment.mix_off_epochs={augment.mix_off_epochs}: no image would ever be mixed in the {epochs} epochs of "
-            f"train.max_steps={config.train.max_steps}. Lower it, or use augment.mixup=0 augment.cutmix=0"
+            f"augment.mix_off_epochs={augment.mix_off_epochs}: no image would ever be mixed in the "
+            f"{terminal.counted(epochs, 'epoch')} of train.max_steps={config.train.max_steps}. Lower it, or use "
+            "augment.mixup=0 augment.cutmix=0"
         )
     peer = config.mode.peer_schedule if isinstance(config.mode, cfg.ClsDistillMultiopt) else None
     keys = {"schedule": config.schedule} | ({"mode.peer_schedule": peer} if peer else {})
@@ -52,8 +53,9 @@ def _schedule(key: str, schedule: cfg.Schedule, train: cfg.Train, steps: int, st
             wanted = schedule.warmup_epochs
             if wanted is not None and steps <= round(wanted * steps_per_epoch):
                 raise ConfigError(
-                    f"{key}.warmup_epochs={wanted}: the warm-up is not shorter than the run of {steps} "
-                    f"steps ({steps_per_epoch} an epoch). Lower it, such as {key}.warmup_epochs=0"
+                    f"{key}.warmup_epochs={wanted}: the warm-up is not shorter than the run of "
+                    f"{terminal.counted(steps, 'step')} ({steps_per_epoch} an epoch). Lower it, such as "
+                    f"{key}.warmup_epochs=0"
                 )
         case cfg.Piecewise(boundaries=boundaries) if all(steps <= one * steps_per_epoch for one in boundaries):
             return f"{key}.boundaries={boundaries}: the run ends before them, so its learning rate is constant"

@@ -14,6 +14,7 @@ from .. import compression, data
 from .. import config as cfg
 from ..deploy import network_latency
 from ..runs.protocol import Heartbeat
+from ..terminal import counted
 from ..training import modes
 from . import finetuning
 from .stage import Stage, accuracy, sample
@@ -47,7 +48,7 @@ def _fewer_images(settings: cfg.Pruning, stage: Stage) -> list[str]:
     if settings.allocation is not cfg.Allocation.sensitivity or count == settings.sensitivity_images:
         return []
     return [
-        f"the sensitivity to pruning is measured on all {count} images of the {split} split: "
+        f"the sensitivity to pruning is measured on all {counted(count, 'image')} of the {split} split: "
         f"compression.prune.sensitivity_images={settings.sensitivity_images} asks for more"
     ]
 

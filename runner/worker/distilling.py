@@ -49,8 +49,8 @@ def teachers_accuracy(stage: Stage, name: str) -> str:
     split, batches = sample(stage.loaders, TEACHERS_IMAGES)
     value = accuracy(stage, name, batches)
     count, every = len(batches.split), len(stage.loaders.source.splits[split])
-    of = f"{count:,} of {every:,}" if count < every else f"{every:,}"
-    return f"{name}: {stage.headline.title} {value:.4f} on {of} images of {split}"
+    of = f"{count:,} of " if count < every else ""
+    return f"{name}: {stage.headline.title} {value:.4f} on {of}{terminal.counted(every, 'image')} of {split}"
 
 
 def precompute(config: cfg.Config, training: Training, notes: list[str]) -> None:

@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..kernels import native
 from ..kernels.autotune import autotuning_off
 from ..models import Freezing
+from ..terminal import counted
 from ..training import optimizers, schedules, seeding
 from ..training.clock import Clock
 from ..training.ema import Ema
@@ -249,12 +250,12 @@ def _other_length(saved: reading.Saved, training: Training, config: cfg.Config) 
     step, per_epoch = training.progress.step, training.loaders.train.batches_per_epoch
     if now < step:
         raise ConfigError(
-            f"The run has already trained {step} steps, more than the {now} of this config. Raise train.epochs (or "
-            "train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
+            f"The run has already trained {counted(step, 'step')}, more than the {now} of this config. "
+            "Raise train.epochs (or train.max_steps), or start another run from its weights: checkpoint.init_from=RUN"
         )
     lr, scores = config.optimizer.lr, saved.progress.scores
     was, is_now = (lr * schedules.factor(config.schedule, step, steps, per_epoch, scores) for steps in (before, now))
-    note = f"the run has {now} steps now instead of {before}"
+    note = f"the run has {counted(now, 'step')} now instead of {before}"
     if was == is_now:
         return [note]
     return [

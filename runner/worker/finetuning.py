@@ -10,6 +10,7 @@ from ..config import rules
 from ..errors import ConfigError
 from ..models import Freezing, Frozen, parts
 from ..models.parts import Part
+from ..terminal import counted
 from . import initial
 from .stage import Stage
 
@@ -33,7 +34,9 @@ def freeze(config: cfg.Config, stage: Stage) -> Freezing:
                 "that only teaches is the teacher of mode=cls_teacher."
             )
         count = sum(one.size for key, one in part.parameters.items() if not slim.is_quantization(key))
-        when = "" if until is None else f" for {until:,} steps ({model.freeze_epochs:g} epochs)"
+        when = ""
+        if until is not None:
+            when = f" for {counted(until, 'step')} ({counted(model.freeze_epochs or 0, 'epoch')})"
         stage.notes.append(f"frozen{when}: {count:,} of {slim.parameters(network):,} parameters of {name}")
         frozen.append(Frozen(name, part, until))
     return Freezing(networks, frozen)
@@ -55,8 +58,8 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
         epochs, key = cfg.model_of(config, name).freeze_epochs, freeze_key(config, name)
         if epochs is not None and round(epochs * steps_per_epoch) >= steps:
             raise ConfigError(
-                f"{key}_epochs={epochs:g}: the run of {steps} steps ({steps_per_epoch} an epoch) ends before that. "
-                f"Lower it, or remove it to keep {key} frozen to the end."
+                f"{key}_epochs={epochs:g}: the run of {counted(steps, 'step')} ({steps_per_epoch} an epoch) ends "
+                f"before that. Lower it, or remove it to keep {key} frozen to the end."
             )
 
 

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..kernels.autotune import autotuning_off
 from ..models import macs
 from ..runs.protocol import Heartbeat
+from ..terminal import counted
 from ..training import pruning as following
 from ..training import seeding
 from ..training.state import Training
@@ -137,6 +138,7 @@ def check_length(config: cfg.Config, steps: int, steps_per_epoch: int) -> None:
     last = settings.begin_epoch + (settings.parts - 1) * settings.every_epochs
     if steps <= last * steps_per_epoch:
         raise ConfigError(
-            f"compression.prune: the last cut is before epoch {last}, and the run of {steps} steps ({steps_per_epoch} "
-            "an epoch) ends before it. Train longer, or cut earlier (begin_epoch, parts, every_epochs)."
+            f"compression.prune: the last cut is before epoch {last}, and the run of {counted(steps, 'step')} "
+            f"({steps_per_epoch} an epoch) ends before it. Train longer, or cut earlier "
+            "(begin_epoch, parts, every_epochs)."
         )

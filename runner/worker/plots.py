@@ -18,7 +18,7 @@ from ..metrics import Metric
 from ..report.figures import plain_texts
 from ..runs.history import curves
 from ..runs.journal import PLOTS
-from ..terminal import printable
+from ..terminal import counted, printable
 from ..training.evaluation import Predictions
 from .mistakes import KEPT
 
@@ -132,7 +132,7 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     panel = figure.subplots()
     panel.axis("off")
     count = len(predictions.labels)
-    title = f"{predictions.wrong} of {count} test images wrong: class → prediction, confidence"
+    title = f"{predictions.wrong} of {counted(count, 'test image')} wrong: class → prediction, confidence"
     panel.set_title(title if len(worst) else f"no mistakes: all {count} test images are right", pad=12)
     for number, place in enumerate(worst):
         pixels = picture(split, int(predictions.indices[place])).squeeze()

@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..kernels import native
 from ..kernels.accelerate import accelerate as accelerate_network
 from ..metrics import HEADLINE, MANY, Metric
+from ..metrics.names import monitored_metric
 from ..models import Networks
 from ..runs.protocol import Heartbeat
 from ..training import losses, modes, precision, seeding
@@ -177,8 +178,12 @@ def accelerate(config: cfg.Config, networks: Networks) -> None:
 
 
 def topk(settings: cfg.Train, classes: int) -> int:
-    """The k of top-k accuracy: below the number of classes, at which every image would be correct."""
-    return max(1, min(settings.topk, classes - 1))
+    """The k of top-k accuracy; 1, which is no further metric, where chance alone has half of the images right.
+
+    A monitored top-k is computed if it can be wrong.
+    """
+    k = max(1, min(settings.topk, classes - 1))
+    return k if 2 * k <= classes or monitored_metric(settings.monitor) == f"top{k}" else 1
 
 
 def sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:

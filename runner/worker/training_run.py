@@ -28,6 +28,7 @@ from ..metrics.names import with_k
 from ..runs import compatible, protocol, sweep
 from ..runs import result as results
 from ..runs.journal import CHECKPOINTS, CONFIG, ENVIRONMENT, ORIGIN, RESULT, UNREADABLE, Journal
+from ..terminal import counted
 from ..tracking import lookup
 from ..training.loop import fit
 from ..training.state import Ending
@@ -192,7 +193,8 @@ def starting_point(directory: Path, config: cfg.Config, attempt: int) -> tuple[r
             saved = checkpoint.adopt(origin, saved, directory)
     if saved:
         progress = saved.progress
-        notes.append(f"resumed from {saved.folder.name}: {progress.step} steps, {progress.epoch} epochs done")
+        done = f"{counted(progress.step, 'step')}, {counted(progress.epoch, 'epoch')} done"
+        notes.append(f"resumed from {saved.folder.name}: {done}")
     return saved, notes
 
 
@@ -206,7 +208,7 @@ def check_data(saved: reading.Saved, data: dict[str, Any]) -> list[str]:
         # If one list is divided into splits, one more image moves others to another split.
         counts = [identity.images(digests) for digests in (before, now)]
         if counts[0] != counts[1]:
-            decisive.append(f"all splits together have {counts[1]} images instead of {counts[0]}")
+            decisive.append(f"all splits together have {counted(counts[1], 'image')} instead of {counts[0]}")
         raise DataError(
             f"The images of '{data['name']}' in {data['source']} are not those that {saved.folder} was trained on: "
             f"{'; '.join(decisive)}. Bring those back, or start a new run from its weights: checkpoint.init_from=RUN"

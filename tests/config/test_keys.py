@@ -44,6 +44,12 @@ KNOWN = [
         ("optimzer", "optimzer=adamw", "Did you mean optimizer=adamw?"),
         ("optimzer", "optimzer.momentums=1", "Did you mean optimizer.momentums=1?"),
         ("momentum", "momentum=0.9", "Did you mean optimizer.momentum=0.9 with optimizer=momentum"),
+        (
+            "optimizer.momentumm",
+            "optimizer.momentumm=0.9",
+            "Did you mean optimizer.momentum=0.9 with optimizer=momentum",
+        ),
+        ("data.rooot", "data.rooot=x", "Did you mean data.root=x with data=cifar10|cifar100|"),
         ("zzz", "zzz=1", "There is no key 'zzz' in the config.\n"),
         ("seed", "", "Did you mean train.seed?"),
         ("compression.prune", "compression.prune.macs_reduction=0.4", "compression.prune.ratio=0.4."),

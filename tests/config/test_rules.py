@@ -30,7 +30,20 @@ REFUSED = [
     (["+optimizer.lr_scale={conv1: 0}"], "at no cost, use model.freeze=conv1"),
     (["+optimizer.lr_scale={conv1: -1}"], "must be above 0"),
     (["deploy.recommend=int8"], "integer files are ONNX files of a network with compression.quantize"),
-    (["deploy.recommend=int8", "compression=qat", "deploy.formats=[paddle]"], "integer files are ONNX files"),
+    (["deploy.recommend=int8"], "as with compression=ptq"),
+    (["deploy.recommend=int8", "compression=qat", "deploy.formats=[paddle]"], "Use deploy.formats=[paddle,onnx], or"),
+    (["deploy.recommend=int8", "compression=qat", "deploy.formats=[]"], "deploy.formats=[] has none. Use deploy.form"),
+    (["model.freeze=[backbone]", "model.freeze_epochs=2", "train.epochs=2"], "such as model.freeze_epochs=1, or keep"),
+    (
+        [
+            "mode=cls_distill",
+            "model@mode.peer=resnet18",
+            "mode.peer.freeze=[fc]",
+            "mode.peer.freeze_epochs=3",
+            "train.epochs=3",
+        ],
+        "mode.peer.freeze_epochs=3: the run ends before that, with train.epochs=3. Lower it",
+    ),
     (["deploy.recommend=float16"], "deploy.formats=[onnx,onnx_fp16]"),
     (["optimizer.layer_decay=1.5"], "optimizer.layer_decay=1.5: must be at most 1"),
     (
@@ -148,7 +161,7 @@ REFUSED = [
     (["train.monitor=val/recall/cat", "train.goal=min"], "Use train.goal=max"),
     (["train.monitor=val/marco_f1"], "Did you mean 'val/student/macro_f1'?"),
     (["train.monitor=macro_f1"], "Did you mean 'val/student/macro_f1'?"),
-    (["train.monitor=macro_f1"], "(top5: of at least 5 classes)"),
+    (["train.monitor=macro_f1"], "(top5: of at least 6 classes)"),
     (["train.monitor=val/student1/top1"], "Did you mean 'val/student/top1'?"),
     (["train.monitor=student/top1"], "no such metric"),
     (["train.monitor=val/student/top6"], "Use train.topk=6"),
@@ -335,6 +348,11 @@ def test_a_metric_of_ones_own_in_parts_is_refused_with_the_way_to_give_it():
 def test_a_warm_up_longer_than_a_fast_dev_run_is_accepted(config_of):
     config = config_of("+debug=fast_dev_run", "data=synthetic", "schedule.warmup_epochs=99", "train.device=cpu")
     assert experiment.build(config).training.steps == 2
+
+
+@pytest.mark.parametrize("length", ["train.max_steps=9", "train.max_minutes=1", "debug.fast_dev_run=true"])
+def test_parts_may_be_frozen_for_longer_than_epochs_that_do_not_count(config_of, length):
+    config_of("model.freeze=[backbone]", "model.freeze_epochs=2", "train.epochs=2", length)
 
 
 def test_cuts_of_a_run_whose_steps_are_given_may_be_behind_its_usual_epochs(config_of):

@@ -41,11 +41,41 @@ def test_splits_classes_sizes_and_what_was_left_out_are_said():
 def test_classes_with_few_images_to_measure_on_are_one_note():
     assert numbers(source()).notes()[0] == (
         "classes with fewer than 5 images to measure on (test: a (2), b (1), c (0)): their numbers are coarse, and "
-        "those of 0 images say nothing. More images help, or data.folds"
+        "those of 0 images say nothing. More images help, or cross-validation (data.folds)"
     )
     one = numbers(source())
+    one.classes = {"a": [5, 5], "b": [1, 4], "c": [0, 9]}
+    assert [*one.coarse()] == [
+        "classes with fewer than 5 images to measure on (test: b (4)): their numbers are coarse. "
+        "More images help, or cross-validation (data.folds)"
+    ]
     one.classes = {"a": [5, 5], "b": [1, 7]}
     assert not [*one.coarse()]
+
+
+@pytest.mark.parametrize(
+    ("config", "sides", "note"),
+    [
+        (cfg.ImageFolder(), [(100, 60)] * 9 + [(60, 100)], "10 of 10 images lose"),
+        (cfg.ImageFolder(), [(100, 75)] * 9 + [(60, 100)], "1 of 10 images loses more than 30% of its area"),
+        (cfg.ImageFolder(crop_ratio=0.8), [(100, 100)], "1 of 1 image loses"),
+        # A few of many, photos as most cameras take them, and what is shown whole.
+        (cfg.ImageFolder(), [(100, 75)] * 29 + [(60, 100)], ""),
+        (cfg.ImageFolder(resize=cfg.Resize.pad), [(100, 60)], ""),
+        (cfg.ImageFolder(resize=cfg.Resize.stretch), [(100, 60)], ""),
+        # Which of its sides is up is not known.
+        (cfg.ImageFolder(image_size=[60, 100]), [(100, 60)], ""),
+        (cfg.Digits(), [(100, 60)], ""),
+    ],
+)
+def test_a_crop_that_takes_little_of_many_images_is_a_note(config, sides, note):
+    facts = np.zeros(len(sides), about.Findings.nothing(source()).facts["train"].dtype)
+    facts["level"], facts["width"], facts["height"] = about.DECODED, *zip(*sides, strict=True)
+    one = numbers(source())
+    about._measure(one, [facts], config)
+    [said] = [*one.partly_used()] or [""]
+    assert said.startswith(note)
+    assert bool(said) == bool(note)
 
 
 def test_a_single_file_is_left_out_in_the_singular():

@@ -274,7 +274,7 @@ def test_the_validation_split_is_held_out_of_what_the_test_leaves(tmp_path):
 
 def test_the_folder_of_a_class_is_answered_with_the_one_above_it(tmp_path):
     made(tmp_path / "set", *PAIR)
-    with pytest.raises(DataError, match=r"1 images, but no class folders.* Did you mean data.root=.*/set\?"):
+    with pytest.raises(DataError, match=r"1 image, but no class folders.* Did you mean data.root=.*/set\?"):
         loaded(tmp_path / "set" / "cat")
 
 

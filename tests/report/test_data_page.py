@@ -36,7 +36,9 @@ def written(folder):
     looked = check.inspect(whole, config.data)
     source = check.without(whole, looked.broken)
     numbers, duplicates = about.of(source, looked.without_broken(), config.data)
-    subject = data_page.Subject(config, source, looked, numbers, duplicates, "python -m runner data …")
+    subject = data_page.Subject(
+        config, source, looked, numbers, duplicates, "python -m runner data …", "python -m runner …"
+    )
     data_page.write(folder / "data.html", subject)
     return folder / "data.html", subject
 

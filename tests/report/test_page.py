@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +154,42 @@ def test_the_whole_confusion_matrix_is_seen_whatever_the_classes_are_called(brow
     cut = """return [...document.querySelectorAll(".confusion th, .confusion th span")].filter((one) =>
         one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1).length"""
     assert browser.run(cut) == 0
+
+
+def test_every_table_has_room_between_its_headings_and_scrolls_in_its_card(browser, tmp_path):
+    """A table of no name, as the next one is, one whose headings are buttons, and a confusion matrix."""
+    words = [f"a heading of several words, number {number}" for number in range(9)]
+
+    def table(name, heading):
+        cells = "".join(f"<td>{'x' * 40}</td>" for _ in words)
+        head = f"<thead><tr>{''.join(map(heading, words))}</tr></thead>"
+        return f"<table {name}>{head}<tbody><tr>{cells}</tr></tbody></table>"
+
+    tables = [
+        table("id=plain", "<th scope=col>{}</th>".format),
+        table("id=sorted", "<th scope=col><button>{}</button></th>".format),
+        table("class=confusion", "<th scope=col><span>{}</span></th>".format),
+    ]
+    cards = "".join(f"<div class='card wide'><h3>name</h3>{one}</div>" for one in tables)
+    style = (Path(pages.__file__).parent / "templates" / "style.css").read_text()
+    (tmp_path / "page.html").write_text(f"<!doctype html><style>{style}</style><main>{cards}</main>")
+    browser.open((tmp_path / "page.html").as_uri(), 1200, 900, 1)
+    browser.run("while (document.readyState !== 'complete') await new Promise((done) => setTimeout(done, 20))")
+    style_of = "getComputedStyle(document.querySelector('{}')).{}"
+    heading, cell, sorted_heading, button, lowest = (
+        browser.run(f"return parseFloat({style_of.format(*one)})")
+        for one in (
+            ("#plain thead th", "paddingLeft"),
+            ("#plain td", "paddingLeft"),
+            ("#sorted thead th", "paddingLeft"),
+            ("#sorted thead button", "paddingLeft"),
+            (".confusion td", "borderBottomWidth"),
+        )
+    )
+    assert heading == cell > 0
+    assert sorted_heading + button == cell
+    assert lowest == 1
+    assert browser.run("return document.documentElement.scrollWidth") == 1200
 
 
 def test_the_markdown_has_the_same_numbers(swept):

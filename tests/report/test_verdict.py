@@ -46,6 +46,62 @@ def test_of_equal_runs_the_earlier_is_the_best(tmp_path):
     assert "as good as run 2, which came later" in decided.reasons[0]
 
 
+def test_of_equal_runs_one_that_costs_less_is_the_best(tmp_path):
+    found = [run(tmp_path, 0, 0.95, 0.9, size_mb=13.4), run(tmp_path, 1, 0.95, 0.9, size_mb=3.6)]
+    decided = verdict.of(found)
+    assert decided.best.label == "1"
+    assert "as good as run 0, which costs more." in decided.reasons[0]
+    assert [one.label for one in ranking.of(found).order] == ["1", "0"]
+    assert end_of_sweep.best(found)[0].startswith("Best     1,")
+    # Names of other lengths in the file are no reason.
+    found = [run(tmp_path, 2, 0.95, 0.9, size_mb=13.401), run(tmp_path, 3, 0.95, 0.9, size_mb=13.4)]
+    assert "as good as run 3, which came later" in verdict.of(found).reasons[0]
+
+
+@given(
+    st.lists(
+        st.tuples(*map(st.sampled_from, ((0.9, 0.89, 0.8), (1.0, 1.02, 2.0), (1.0, 4.0), (1e6, 2e6)))),
+        min_size=2, max_size=6,
+    )
+)  # fmt: skip
+def test_no_run_beats_what_is_recommended_in_all_that_is_named(places):
+    found = []
+    for number, (value, milliseconds, size, macs) in enumerate(places):
+        final = {"top1": 0.5, "latency_ms_p50": milliseconds, "size_mb": size, "macs": macs}
+        result = Result(final=final, best=value, monitor="val/student/top1", seconds=1.0, test={})
+        one = subject.Run(
+            str(number), "", Path(), runs.State("FINISHED", "", 0, 1, result), cfg.Config(), [], dict(final)
+        )
+        one._history = runs.history.History({}, {"profile": {"val": 100}})
+        found.append(one)
+    # 2 % of the time are noise; time is measured anew for each page, and says nothing about which one is the best.
+    every = [(value, -round(milliseconds), -size, -macs) for value, milliseconds, size, macs in places]
+    decided = verdict.of(found)
+    assert not beaten([(one[0], *one[2:]) for one in every], int(decided.best.label))
+    if decided.cheaper:
+        assert not beaten(every, int(decided.cheaper.label))
+
+
+def beaten(points, chosen):
+    """Whether another point is at least as good in everything, and better in something."""
+    mine = points[chosen]
+    return any(one != mine and all(a >= b for a, b in zip(one, mine, strict=True)) for one in points)
+
+
+def test_a_run_is_recommended_for_what_it_saves_alone(tmp_path):
+    found = [
+        run(tmp_path, 0, 0.90, 0.9, 4e6, latency_ms_p50=10.0, size_mb=3.6),
+        run(tmp_path, 1, 0.88, 0.8, 1e6, latency_ms_p50=5.0, size_mb=13.4),
+        # As fast but for noise, and worse.
+        run(tmp_path, 2, 0.87, 0.9, 1e6, latency_ms_p50=4.9, size_mb=13.4),
+    ]
+    decided = verdict.of(found)
+    assert decided.cheaper.label == "1"
+    assert decided.reasons[-1].endswith(
+        "needs 0.50 × the time and 0.25 × the MACs, but 3.72 × the bytes: the one to deploy where the time counts."
+    )
+
+
 def test_a_metric_that_should_fall_is_best_where_it_is_lowest(tmp_path):
     decided = verdict.of([run(tmp_path, n, value, 0.9, goal=cfg.Goal.min) for n, value in enumerate((0.3, 0.2, 0.4))])
     assert decided.best.label == "1"

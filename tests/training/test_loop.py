@@ -447,7 +447,9 @@ def test_a_metric_of_ones_own_sees_the_confusion_matrix_and_changes_nothing_of_i
 
 def test_a_top_k_that_the_data_has_not_enough_classes_for_is_refused_with_those_there_are(config_of):
     # Among all three classes every image has its own.
-    with pytest.raises(ConfigError, match="Did you mean 'val/student/top[12]'.*val/student/top2"):
+    with pytest.raises(
+        ConfigError, match="Did you mean 'val/student/top1'.*Valid: val/student/top1, val/student/macro_f1"
+    ):
         built(config_of, "data.classes=3", "train.monitor=val/top5")
 
 
@@ -464,9 +466,11 @@ def test_evaluation_leaves_weights_buffers_modes_and_random_state_bit_identical(
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_top_k_is_always_less_than_the_classes(config_of):
-    run = built(config_of, "data.classes=3", "train.topk=5")
-    assert run.training.k == 2
+@pytest.mark.parametrize(("words", "names"), [([], {"top1"}), (["train.monitor=val/top2"], {"top1", "top2"})])
+def test_top_k_of_few_classes_is_computed_where_it_is_monitored(config_of, words, names):
+    training = built(config_of, "data.classes=3", "train.topk=5", *words).training
+    found = evaluate(training.networks, training.loaders.test, training.precision, training.k)
+    assert {name.partition("/")[2] for name in found.values if "/top" in name} == names
 
 
 def test_equal_seeds_give_equal_runs_and_other_seeds_other_ones(config_of):

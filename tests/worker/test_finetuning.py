@@ -30,7 +30,7 @@ PEERS = ["mode=cls_distill_multiopt", "model@mode.peer=resnet18", "optimizer@mod
     [
         (["model.freeze=[conv_1]"], "model.freeze: 'conv_1' matches no layer"),
         (["model.freeze=['*']"], "nothing of student would train"),
-        (["model.freeze=[backbone]", "model.freeze_epochs=2"], "model.freeze_epochs=2: the run of 6 steps"),
+        (["model.freeze=[backbone]", "model.freeze_epochs=2", "train.max_steps=6"], "_epochs=2: the run of 6 steps"),
         ([*PEERS, "mode.peer.freeze=[conv2]"], "mode.peer.freeze: 'conv2' matches no layer and no parameter of ResNet"),
         ([*PEERS, "+mode.peer_optimizer.lr_scale={conv2: 2}"], "mode.peer_optimizer.lr_scale: 'conv2' matches"),
         (["+optimizer.lr_scale={layer1: 2}"], "optimizer.lr_scale: 'layer1' matches no layer"),

@@ -187,7 +187,7 @@ def _decibels(noise: float | None) -> str:
 
 def _show(measured: Effects) -> None:
     """Print the layers that change the most predictions."""
-    of = f"of {measured.images} images"
+    of = f"of {terminal.counted(measured.images, 'image')}"
     if rounded := measured.rounded:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("layer", "bits", "changed by it alone", "changed without it", "SNR, dB"):
@@ -198,12 +198,16 @@ def _show(measured: Effects) -> None:
             table.add_row(one.name, bits, *counts, _decibels(one.noise))
         screen().print(table)
         more = len(rounded.layers) - ROWS
-        rest = f"; {more} more layers are in the page" if more > 0 else ""
-        count = "an unknown number of" if rounded.changed is None else rounded.changed
-        screen().print(f"Quantization changes {count} predictions {of}{rest}", soft_wrap=True)
+        rest = (
+            f"; {terminal.counted(more, 'more layer')} {'is' if more == 1 else 'are'} in the page" if more > 0 else ""
+        )
+        count = "an unknown number of predictions"
+        if rounded.changed is not None:
+            count = terminal.counted(rounded.changed, "prediction")
+        screen().print(f"Quantization changes {count} {of}{rest}", soft_wrap=True)
     if pruned := measured.pruned:
         shares = [after / before - 1 for before, after in (pruned.macs, pruned.params)]
-        others = "" if pruned.changed is None else f", {pruned.changed} predictions {of} changed"
+        others = "" if pruned.changed is None else f", {terminal.counted(pruned.changed, 'prediction')} {of} changed"
         screen().print(f"Pruning removed {shares[0]:+.1%} MACs, {shares[1]:+.1%} parameters{others}", soft_wrap=True)
 
 

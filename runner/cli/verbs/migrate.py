@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ...errors import RunFailed, UserError
+from ...terminal import counted
 from ..open_run import runs_below
 
 
@@ -40,7 +41,8 @@ def main(arguments: list[str]) -> int:
         for line in notes:
             print(f"{name}: {line}")
     word = "to migrate" if options.dry_run else "migrated"
-    print(f"{changed} of {len(directories)} runs {word}, {len(directories) - changed - len(failures)} up to date")
+    every = counted(len(directories), "run")
+    print(f"{changed} of {every} {word}, {len(directories) - changed - len(failures)} up to date")
     if failures:
         first = next(iter(failures.values()))
         raise RunFailed(f"Left as they are: {', '.join(failures)}. The reasons are given above.", first.exit_code)

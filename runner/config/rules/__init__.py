@@ -132,10 +132,17 @@ def _deploy(config: Config) -> Iterator[str]:
                 "deploy.preprocess=outside."
             )
     match config.deploy.recommend:
-        case Precision.int8 if not (config.compression.quantize and Format.onnx in config.deploy.formats):
+        case Precision.int8 if not config.compression.quantize:
             yield (
                 "deploy.recommend=int8: integer files are ONNX files of a network with compression.quantize. Quantize "
                 "it, as with compression=ptq, or use deploy.recommend=null"
+            )
+        case Precision.int8 if Format.onnx not in config.deploy.formats:
+            formats = ",".join(one.name for one in (*config.deploy.formats, Format.onnx))
+            yield (
+                "deploy.recommend=int8: integer files are ONNX files, and deploy.formats="
+                f"[{','.join(one.name for one in config.deploy.formats)}] has none. Use deploy.formats=[{formats}], or "
+                "deploy.recommend=null"
             )
         case Precision.float16 if Format.onnx_fp16 not in config.deploy.formats:
             yield "deploy.recommend=float16: none is exported. Add the format: deploy.formats=[onnx,onnx_fp16]"
@@ -260,4 +267,6 @@ ALWAYS: tuple[Rule, ...] = (
 #: Values that are refused where somebody gives them, by a composition or by overrides for a stored run.
 GIVEN: tuple[Rule, ...] = (data.statistics, tracking.texts, tracking.address, _no_training)
 #: What forbids only to train: a run that was trained can be evaluated, exported and sent in spite of it.
-BEFORE_TRAINING: tuple[Rule, ...] = (data.augmentation, search.problems, compression.amount, compression.latency, _k)
+BEFORE_TRAINING: tuple[Rule, ...] = (
+    data.augmentation, finetuning.length, search.problems, compression.amount, compression.latency, _k,
+)  # fmt: skip

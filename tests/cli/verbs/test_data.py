@@ -56,6 +56,41 @@ def test_classes_are_counted_and_the_page_is_written(here, tmp_path):
     assert not page_of(done, tmp_path).with_suffix(".txt").exists()
 
 
+def test_what_the_network_is_not_given_is_named_and_the_command_that_trains(here, tmp_path):
+    root = write_set(tmp_path / "set")
+    (root / "train" / "cat" / ".DS_Store").write_text("x")
+    for number in range(7):
+        (root / "train" / "dog" / f"<i>notes{number}.txt").write_text("x")
+    frames = [photo(200 + number) for number in range(3)]
+    frames[0].save(root / "train" / "cat" / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[1].save(root / "train" / "cat" / "stands.gif")
+    frames[0].save(root / "train" / "cat" / "pages.tiff", save_all=True, append_images=frames[1:])
+    for number in (300, 301):
+        photo(number, 80, 20).save(root / "train" / "dog" / f"wide{number}.png")
+    done = here("data", *SET, "optimizer.lr=0.01", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = page_of(done, tmp_path).read_text()
+    notes = (
+        "2 of 29 images lose more than 30% of their area by the centre crop: data.resize=pad keeps them whole",
+        "2 images have several frames or pages, of which the first is used",
+    )
+    for note in notes:
+        assert note in done.stdout
+        assert note in page
+    assert "1 hidden or system name: train/cat/.DS_Store" in page
+    notes = sorted(line.strip() for line in page.splitlines() if "files that are not images: " in line)
+    assert len(notes) == 1
+    assert notes[0].count("&lt;i&gt;notes") == 5
+    assert notes[0].endswith(" and 2 more</li>")
+    sheet = page[page.index("What training sees") : page.index("<h2>Classes")]
+    assert "of the very run that this command starts" in sheet
+    assert f"<code>python -m runner {' '.join(SET)} optimizer.lr=0.01</code>" in sheet
+    # Remembered, and not said where every image is whole.
+    again = here("data", *SET, "data.resize=pad", cwd=tmp_path)
+    assert "by the centre crop" not in again.stdout
+    assert "2 images have several frames" in again.stdout
+
+
 def test_the_long_tail_of_many_classes_is_folded(here, tmp_path):
     write_set(tmp_path / "set", each=1, classes=tuple(f"class{number:02}" for number in range(40)))
     photo(500).save(tmp_path / "set" / "train" / "class33" / "more.png")

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from runner.cli.verbs import predict
+from runner.data import hints
 from runner.deploy import manifest
 from runner.deploy.predict import Deployed
 from tests.conftest import INLINE
@@ -87,6 +88,26 @@ def test_all_formats_say_the_same(place, here):
             assert (line[f"class{end}"], float(line[f"probability{end}"])) == (best["class"], best["probability"])
             assert f"{best['probability']:.3f}" in table
     assert table.count("cannot be read") == 2
+
+
+@pytest.mark.parametrize("words", [[], ["--top", "3"]])
+def test_its_table_is_not_taken_for_labels_of_the_same_images(place, here, words):
+    """`data=image_folder` looks for a table of labels where there are no class folders."""
+    assert "labels: data=files" in _hint(place, "image,class,probability\nset/0.png,cat,0.9\n")
+    done = here("predict", "net", "set", *words, "--output", "found.csv", cwd=place)
+    table = (place / "found.csv").read_text()
+    (place / "found.csv").unlink()
+    assert table, done.stderr
+    assert _hint(place, table) == ""
+    assert _hint(place, "image,labels,probabilities,error\nset/0.png,cat;dog,0.9;0.8,\n") == ""
+
+
+def _hint(place, table):
+    (place / "found.csv").write_text(table)
+    try:
+        return hints.list_of(str(place), [str(place)])
+    finally:
+        (place / "found.csv").unlink()
 
 
 NASTY = [
