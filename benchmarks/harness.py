@@ -56,11 +56,12 @@ def train(directory: Path, overrides: Sequence[str]) -> None:
 
     Exits if it fails, or another one is there.
     """
-    if (directory / RESULT).exists():
-        stored = [override for override in runs.overrides(directory) or [] if override != RESUME]
-        if stored != list(overrides):
-            changed = " ".join(sorted(set(overrides) ^ set(stored)))
-            sys.exit(f"{directory} has another run, which differs in {changed}. Keep these elsewhere: --keep DIR")
+    has_ended = (directory / RESULT).exists()
+    stored = [override for override in runs.overrides(directory) if override != RESUME]
+    if (stored or has_ended) and stored != list(overrides):
+        changed = " ".join(sorted(set(overrides) ^ set(stored)))
+        sys.exit(f"{directory} has another run, which differs in {changed}. Keep these elsewhere: --keep DIR")
+    if has_ended:
         return
     run([sys.executable, "-m", "runner", *overrides, RESUME, f"hydra.run.dir='{directory}'"], {"PYTHONPATH": str(ROOT)})
 

@@ -41,16 +41,18 @@ class Table:
                              if name in rows)  # fmt: skip
 
 
-#: Signal-to-noise ratio of a file's logits in dB, at least; files of networks that hardly trained have 18 and more.
-FAITHFUL_DB = 12.0
+#: Signal-to-noise ratio of a file's logits in dB, at least. Files of quantized networks that hardly trained have 18 and
+#: more, those of others 86 and more.
+QUANTIZED_DB, FLOAT_DB = 15.0, 60.0
 
 
-def unfaithful(files: list[ExportedFile]) -> str:
+def unfaithful(files: list[ExportedFile], is_quantized: bool) -> str:
     """Which of the files that engines run are not the trained network; empty if all are."""
+    least = QUANTIZED_DB if is_quantized else FLOAT_DB
     compared = [file for file in files if file.engine]
     if not compared:
         return "there is no file that an engine runs"
-    far = [file for file in compared if file.snr_db is None or not file.snr_db >= FAITHFUL_DB]
+    far = [file for file in compared if file.snr_db is None or not file.snr_db >= least]
     return ", ".join(f"{file.path} in {file.engine} is not the trained network: {file.snr_db} dB" for file in far)
 
 

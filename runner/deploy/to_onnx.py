@@ -115,7 +115,7 @@ def name_ends(file: Path) -> None:
     _write(model, file)
 
 
-#: ONNX operation → its attribute or the place of its input for which paddle2onnx 2.1 writes memory of chance, and the
+#: ONNX operation → its attribute or the place of its input that paddle2onnx 2.1 leaves uninitialised, and the
 #: operations of Paddle's program that become it, with the attribute that they have it in.
 CORRECTED: dict[str, tuple[str | int, dict[str, str]]] = {
     "LeakyRelu": ("alpha", {"leaky_relu": "negative_slope"}),
@@ -137,7 +137,10 @@ def with_single_scales(program: Any) -> Any:
 
 
 def correct_attributes(file: Path, program: Any) -> None:
-    """Give operations of a file the numbers that they have in Paddle's program as JSON (`CORRECTED`)."""
+    """Give operations of a file the numbers that they have in Paddle's program as JSON (`CORRECTED`).
+
+    Errors: ExportError where other operations became the same one, so that they cannot be told apart.
+    """
     import onnx
 
     model = onnx.load(file)
@@ -145,8 +148,13 @@ def correct_attributes(file: Path, program: Any) -> None:
     for kind, (place, sources) in CORRECTED.items():
         nodes = [node for node in model.graph.node if node.op_type == kind]
         values = list(_attributes(program, sources))
-        if len(nodes) != len(values):
+        if not values:
             continue
+        if len(nodes) != len(values):
+            raise ExportError(
+                f"paddle2onnx made {len(nodes)} operations {kind} of {len(values)} ({', '.join(sources)}), whose "
+                "numbers it does not convert. Export to another format: deploy.formats=[paddle]"
+            )
         for node, value in zip(nodes, values, strict=True):
             if isinstance(place, int):
                 # A constant of its own: that of the file may have other readers.

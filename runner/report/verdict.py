@@ -64,7 +64,7 @@ def _first(order: Sequence[Run]) -> str:
 
 def _behind(best: Run, equal: Sequence[Run]) -> str:
     """Why other runs of the same value are not the best."""
-    dearer = sum(ranking.beats(best, run) for run in equal)
+    dearer = sum(any(ranking.beats(other, run) for other in (best, *equal)) for run in equal)
     cost = "costs" if len(equal) == 1 else "cost"
     if dearer == len(equal):
         return f"which {cost} more"
@@ -174,7 +174,10 @@ def _saving(order: Sequence[Run], other: Run) -> str:
     for column, what in NAMED.items():
         if best.final.get(column.name) and other.final.get(column.name):
             ratio = other.final[column.name] / best.final[column.name]
-            (less if ratio <= WORTH else more).append(f"{ratio:.2f} × the {what}")
+            if ratio <= WORTH:
+                less.append(f"{ratio:.2f} × the {what}")
+            elif round(ratio, 2) > 1:
+                more.append(f"{ratio:.2f} × the {what}")
     but = f", but {_and(more)}" if more else ""
     return (
         f"Run {other.label} is within one standard error of it ({other.monitored:.4f}) and needs {_and(less)}{but}: "

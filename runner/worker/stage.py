@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,12 +179,14 @@ def accelerate(config: cfg.Config, networks: Networks) -> None:
 
 
 def topk(settings: cfg.Train, classes: int) -> int:
-    """The k of top-k accuracy; 1, which is no further metric, where chance alone has half of the images right.
+    """The k of top-k accuracy; 1, which is no further metric, where chance alone has more than half of images right.
 
-    A monitored top-k is computed if it can be wrong.
+    Where one is monitored it is the largest k, up to `train.topk`, of which an image can be wrong.
     """
     k = max(1, min(settings.topk, classes - 1))
-    return k if 2 * k <= classes or monitored_metric(settings.monitor) == f"top{k}" else 1
+    name = monitored_metric(settings.monitor)
+    is_monitored = name != "top1" and re.fullmatch(r"top\d+", name)
+    return k if 2 * k <= classes or is_monitored else 1
 
 
 def sample(loaders: data.Loaders, images: int) -> tuple[str, data.EvalLoader]:

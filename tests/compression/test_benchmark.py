@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import compression
+from benchmarks import compression, harness
 
 TINY = ["+debug=fast_dev_run", "deploy.bench_s=0.01"]
 QUANTIZED, PRUNED = ["ptq_mse_w4", "lsq_w4"], ["prune_bn_scale", "taylor_ranking", "taylor_gradual"]
@@ -75,6 +75,12 @@ def test_the_latency_is_that_of_the_network_after_its_last_cut(capsys):
     measured["half_latency"]["ms"] = [10.0, 6.0]
     assert compression.table([measured]) == 1
     assert "half_latency: 0.60 of the latency" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_of_other_overrides_is_not_continued(tmp_path):
+    (tmp_path / "overrides.yaml").write_text("[optimizer.lr=0.1, checkpoint.resume=auto]")
+    with pytest.raises(SystemExit, match="has another run, which differs in optimizer.lr=0.1"):
+        harness.train(tmp_path, [])
 
 
 @pytest.mark.slow

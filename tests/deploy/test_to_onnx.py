@@ -368,7 +368,7 @@ def test_layers_compute_in_files_what_they_do_in_paddle(tmp_path):
     wrong = {
         str(layer): np.abs(ours - theirs).max()
         for layer, ours, theirs in parts
-        if not np.allclose(ours, theirs, atol=1e-4)
+        if not np.allclose(ours, theirs, atol=1e-4 if isinstance(layer, nn.LogSigmoid) else 1e-5)
     }
     assert wrong == {}
 

@@ -100,10 +100,10 @@ def differing(whole: Path, parts: Path) -> str:
 def missing(method: str, whole: Path, begin: Path) -> str:
     """What a method should have left, and did not; empty if it has."""
     files = [file for file in manifest.read(whole / "export").files if file.engine]
-    if problem := unfaithful(files):
-        return problem
     words = METHODS[method][0]
     quantizes = any(kind in words for kind in ("qat", "lsq", "ptq"))
+    if problem := unfaithful(files, quantizes):
+        return problem
     if quantizes != any(file.precision == "int8" for file in files):
         return "there is no int8 file"
     before, after = (json.loads((place / RESULT).read_text())["final"]["macs"] for place in (begin, whole))

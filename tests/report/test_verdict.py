@@ -53,6 +53,10 @@ def test_of_equal_runs_one_that_costs_less_is_the_best(tmp_path):
     assert "as good as run 0, which costs more." in decided.reasons[0]
     assert [one.label for one in ranking.of(found).order] == ["1", "0"]
     assert end_of_sweep.best(found)[0].startswith("Best     1,")
+    # What a third run costs less than did not come later.
+    costs = ((2.0, 2e6), (1.0, 3e6), (1.5, 1e6))
+    found = [run(tmp_path, 10 + one, 0.95, 0.9, size_mb=size, macs=macs) for one, (size, macs) in enumerate(costs)]
+    assert "as good as runs 10 and 12, which cost more or came later" in verdict.of(found).reasons[0]
     # Names of other lengths in the file are no reason.
     found = [run(tmp_path, 2, 0.95, 0.9, size_mb=13.401), run(tmp_path, 3, 0.95, 0.9, size_mb=13.4)]
     assert "as good as run 3, which came later" in verdict.of(found).reasons[0]

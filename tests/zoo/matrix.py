@@ -92,5 +92,5 @@ def exported(directory: Path, overrides: list[str]) -> None:
     training = run.training
     subject = Subject.of(run.config, training.networks, training.loaders.classes)
     export.export(directory, subject, training.loaders.unchanged(), training.loaders.test)
-    problem = unfaithful(manifest.read(directory / "export").files)
+    problem = unfaithful(manifest.read(directory / "export").files, run.config.compression.quantize is not None)
     assert not problem, problem
