@@ -10,7 +10,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 
-def replace(network: nn.Layer) -> None:
+def substitute(network: nn.Layer) -> None:
     """Let such layers compute what they do by other operations, in place: classes change, weights do not."""
     for layer in network.sublayers():
         layer.__class__ = REPLACED.get(type(layer), type(layer))

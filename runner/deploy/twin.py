@@ -47,7 +47,7 @@ def _fresh(model: cfg.Model, classes: int, channels: int) -> nn.Layer:
     random_state = seeding.state()
     network = models.build(_without_operators(model), classes, channels)
     seeding.restore(random_state)
-    convertible.replace(network)
+    convertible.substitute(network)
     return network
 
 

@@ -131,7 +131,7 @@ def test_a_run_without_results_keeps_its_weights_and_says_how_to_take_them(old, 
     out = capsys.readouterr().out
     assert "unchanged: the names of its classes" in out
     assert "would change" not in out
-    assert "0 of 1 runs to migrate, 1 up to date" in out
+    assert "0 of 1 run to migrate, 1 up to date" in out
     with pytest.raises(OtherLayout):
         reading.newest(old)
 

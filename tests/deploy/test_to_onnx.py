@@ -359,7 +359,7 @@ def test_layers_compute_in_files_what_they_do_in_paddle(tmp_path):
     network = SideBySide()
     network.eval()
     expected = fake(network, images())
-    convertible.replace(network)
+    convertible.substitute(network)
     np.testing.assert_allclose(fake(network, images()), expected, atol=1e-5)
     to_onnx.trace(network, (3, SIZE, SIZE), tmp_path / "net")
     to_onnx.convert(tmp_path / "net", tmp_path / "net.onnx")
