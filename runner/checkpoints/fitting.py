@@ -19,6 +19,7 @@ from ..errors import CheckpointError
 from ..models import Networks
 from ..models import names as names_of
 from ..models.names import Names
+from ..terminal import counted, word_for
 from .weights import Weights
 
 #: Names that networks of runs have.
@@ -103,7 +104,8 @@ def initialize(
                 "choose the model that they are of."
             )
         raise CheckpointError(
-            f"{weights.origin} does not fit the network: {len(fitting)} of {len(wanted)} tensors match"
+            f"{weights.origin} does not fit the network: {len(fitting)} of {counted(len(wanted), 'tensor')} "
+            f"{word_for(len(wanted), 'matches', 'match')}"
             + _listed("missing", missing)
             + _listed("not used", unused)
             + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
@@ -112,7 +114,7 @@ def initialize(
     _refuse_not_finite(weights.origin, fitting)
     for name, value in fitting.items():
         own[name].set_value(paddle.to_tensor(np.ascontiguousarray(value)).astype(own[name].dtype))
-    line = f"{len(fitting)} of {len(own)} tensors from {weights.origin}"
+    line = f"{len(fitting)} of {counted(len(own), 'tensor')} from {weights.origin}"
     if not strict:
         line += f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)"
     if reshaped:

@@ -179,6 +179,7 @@ def _joined(keys: Iterable[str]) -> str:
 
 def _why(own_classes: list[str] | None, classes: Sequence[str], count: int | None) -> str:
     if own_classes is None:
-        return f"the weights are for {count or 'other'} classes, not {len(classes)}"
+        others = terminal.counted(count, "class", "classes") if count else "other classes"
+        return f"the weights are for {others}, not {len(classes)}"
     foreign = [one for one in classes if one not in own_classes]
     return f"the weights lack {listed(foreign, 3)}"
