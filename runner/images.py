@@ -266,7 +266,7 @@ class _TooLarge(Exception):
 
 def _read(source: str | Path | bytes, preparation: Preparation, crop: Crop | None) -> _Picture:
     with _stream(source) as stream:
-        image = _opened(stream)
+        image = _open_image(stream)
         width, height = image.size
         if width * height * (_WEBP_WEIGHT if image.format == "WEBP" else 1) > preparation.max_pixels:
             raise _TooLarge(f"{width}×{height}")
@@ -283,7 +283,7 @@ def _read(source: str | Path | bytes, preparation: Preparation, crop: Crop | Non
         return picture
 
 
-def _opened(stream: IO[bytes]) -> Image.Image:
+def _open_image(stream: IO[bytes]) -> Image.Image:
     """Errors: ValueError naming a format of phones that is not read; UnidentifiedImageError."""
     try:
         return Image.open(stream, formats=tuple(dict.fromkeys(FORMATS.values())))
