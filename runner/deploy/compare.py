@@ -23,7 +23,7 @@ from .subject import Subject
 FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
 #: Logits that differ by less than this fraction of the largest one count as equal.
 TIE = 1e-5
-#: Largest signal-to-noise ratio that is told from none: JSON has no infinity.
+#: Cap of the ratio, as JSON has no infinity.
 MOST_DB = 200.0
 #: Batch size of the comparison.
 COMPARED_AT_ONCE = 32
