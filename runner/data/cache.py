@@ -33,7 +33,7 @@ SHARE_OF_FREE = 0.5
 UNUSED_DAYS = 30
 #: Marks an image on disk as written; changes whenever `images.decode` gives other bytes.
 _MARK = struct.Struct("=4sI")
-_MAGIC = b"pic1"
+_MAGIC = b"pic2"
 
 
 @dataclass

@@ -103,7 +103,7 @@ class _Builder:
 
 
 def _prepare(do: _Builder, manifest: Manifest, images: str) -> None:
-    """From `pictures` to the network's input `images`, as `runner/images.py` does it."""
+    """From `pictures` to the network's input `images`, as `runner/images` does it."""
     wanted = manifest.preparation
     shape = do("Shape", PICTURES)
     high, wide = (do("Gather", shape, np.int64(axis)) for axis in (1, 2))
