@@ -16,6 +16,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.terminal import counted
+
 ROOT = Path(__file__).parents[1]
 #: What prints figures, as a line of a page that is a block of code.
 COMMAND = re.compile(r" {4}(python -m (?:benchmarks|docs)\.[\w.]+[^#]*?)\s*(?:#.*)?")
@@ -136,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.run or options.write):
         for figures in chosen:
             count = len(figures.tables)
-            print(f"{figures.page.name:18} {count} table{'' if count == 1 else 's'}  {figures.command}")
+            print(f"{figures.page.name:18} {counted(count, 'table')}  {figures.command}")
         return 0
     placed = True
     for number in range(len(chosen)):

@@ -12,7 +12,7 @@ import select
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,10 +128,23 @@ def styled(text: str, style: str) -> Text:
     return Text(text, style)
 
 
-def counted(count: float, thing: str) -> str:
-    """`1 image`, `2,000 images`, `0.5 epochs`."""
+def counted(count: float, thing: str, things: str = "") -> str:
+    """`1 image`, `2,000 images`, `0.5 epochs`; `things`: the plural, where it is not formed by an `s`."""
     number = f"{count:g}" if isinstance(count, float) else f"{count:,}"
-    return f"{number} {thing}{'s' * (count != 1)}"
+    return f"{number} {word_for(count, thing, things or f'{thing}s')}"
+
+
+def images_of(splits: Mapping[str, int]) -> str:
+    """`1,000 train, 1 test image`: the images of each split."""
+    if not splits:
+        return "no images"
+    *others, (last, count) = splits.items()
+    return ", ".join([*(f"{number:,} {split}" for split, number in others), counted(count, f"{last} image")])
+
+
+def word_for(count: float, one: str, several: str) -> str:
+    """The word that agrees with a number of things: `word_for(count, "is", "are")`."""
+    return one if count == 1 else several
 
 
 def duration(seconds: float) -> str:

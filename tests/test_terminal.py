@@ -138,15 +138,64 @@ def test_one_thing_is_singular():
         "3,000 epochs",
     ]
     assert [terminal.counted(count, "epoch") for count in (0.5, 1.0, 2.0)] == ["0.5 epochs", "1 epoch", "2 epochs"]
+    assert [terminal.counted(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]
+    assert [terminal.word_for(count, "is", "are") for count in (0, 1, 2)] == ["are", "is", "are"]
+    assert terminal.images_of({"train": 2000, "test": 1}) == "2,000 train, 1 test image"
+    assert [terminal.images_of({"test": 5}), terminal.images_of({})] == ["5 test images", "no images"]
+
+
+#: A number in a text of Python, `{len(of[0]):,}`, or of a template, `{{ of | length }}`, before a plural.
+PLURAL = re.compile(
+    r"(?P<number>\{\{[^{}]*\}\}|\{(?:[^{}]|\{[^{}]*\})*\}) (?:(?:test|training|train|validation) )?"
+    r"(?:images|pictures|predictions|steps|epochs|validations|layers|tensors|runs|trials|classes)\b"
+)
+#: Numbers before a plural that are never one.
+SEVERAL = {
+    "{FEW}": "a constant",
+    "{number + 1} of {len(layers)}": "said of every tenth",
+    "{number + 1} of {len(names)}": "said of every twentieth",
+    "{k + 1}": "top-k of at least one class",
+    "one of the {classes}": "a label of a network's classes",
+    "{len(plain)}": "several pictures of one name",
+    "{labels.shape[1]}": "several labels an image",
+    "{', '.join(map(str, DEPTHS))}": "a list",
+    "{measured_on}": "the name of a split",
+    "{distance:.2f}": "a distance",
+    "{values['train/images_per_s']:,.0f}": "a speed",
+}
+
+
+def test_plurals_are_found_in_every_spelling():
+    for text in (
+        "{count} images",
+        "{len(x)} epochs",
+        "{x['a']:,} test images",
+        "{f'{x}'} runs",
+        "{{ x | length }} steps",
+    ):
+        assert PLURAL.search(text), text
+    for text in ("{counted(x, 'image')}", "{split} image", '{{ x | counted("run") }}', "{a} of {b}"):
+        assert not PLURAL.search(text), text
 
 
 def test_no_number_before_a_plural_is_written_without_counting():
     """`counted` knows the singular; a number of these nouns in an f-string would say "1 predictions"."""
-    plural = re.compile(r"\{[^{}()]*\} (?:predictions|epochs|validations)\b")
     found = [
         f"{path.relative_to(PACKAGE)}: {line.strip()}"
-        for path in PACKAGE.rglob("*.py")
+        for path in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("templates/*.html"), *PACKAGE.rglob("templates/*.md"))
         for line in path.read_text().splitlines()
-        if plural.search(line) and path.name != "terminal.py"
+        for match in PLURAL.finditer(line)
+        if not any(line[: match.end("number")].endswith(number) for number in SEVERAL)
+    ]
+    assert not found
+
+
+def test_words_that_agree_with_a_number_are_chosen_in_one_place():
+    by_hand = re.compile(r"""if [^{}]* == 1 else ["'](?:are|have|were|do|s|es)["']|["']e?s["'] \* \([^()]* != 1\)""")
+    found = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("templates/*"))
+        for line in path.read_text().splitlines()
+        if by_hand.search(line)
     ]
     assert not found

@@ -19,6 +19,7 @@ from ..errors import CheckpointError
 from ..models import Networks
 from ..models import names as names_of
 from ..models.names import Names
+from ..terminal import counted, word_for
 from .weights import Weights
 
 #: Names that networks of runs have.
@@ -90,12 +91,12 @@ def initialize(
     own = network.state_dict()
     offered = {name: value for name, value in by_network(weights.arrays, names).items() if name not in anew}
     wanted = [name for name in own if name not in anew]
-    fitting = {name: value for name, value in offered.items() if name in own and list(value.shape) == own[name].shape}
+    matching = {name: value for name, value in offered.items() if name in own and list(value.shape) == own[name].shape}
     missing = [name for name in wanted if name not in offered]
     unused = [name for name in offered if name not in own]
-    reshaped = [name for name in offered if name in own and name not in fitting]
-    numbers = [sum(math.prod(own[name].shape) for name in some) for some in (fitting, wanted)]
-    too_few = numbers[0] < LEAST * numbers[1] or not fitting
+    reshaped = [name for name in offered if name in own and name not in matching]
+    numbers = [sum(math.prod(own[name].shape) for name in some) for some in (matching, wanted)]
+    too_few = numbers[0] < LEAST * numbers[1] or not matching
     if too_few or (strict and (missing or unused or reshaped)):
         if too_few and not strict:
             remedy = (
@@ -103,27 +104,28 @@ def initialize(
                 "choose the model that they are of."
             )
         raise CheckpointError(
-            f"{weights.origin} does not fit the network: {len(fitting)} of {len(wanted)} tensors match"
+            f"{weights.origin} does not fit the network: {len(matching)} of {counted(len(wanted), 'tensor')} "
+            f"{word_for(len(wanted), 'matches', 'match')}"
             + _listed("missing", missing)
             + _listed("not used", unused)
             + _listed("of another shape", [f"{n} {list(offered[n].shape)}≠{list(own[n].shape)}" for n in reshaped])
             + f"\n{remedy}"
         )
-    _refuse_not_finite(weights.origin, fitting)
-    for name, value in fitting.items():
+    _refuse_not_finite(weights.origin, matching)
+    for name, value in matching.items():
         own[name].set_value(paddle.to_tensor(np.ascontiguousarray(value)).astype(own[name].dtype))
-    line = f"{len(fitting)} of {len(own)} tensors from {weights.origin}"
+    line = f"{len(matching)} of {counted(len(own), 'tensor')} from {weights.origin}"
     if not strict:
         line += f" ({len(missing)} missing, {len(reshaped)} of another shape, {len(unused)} not used)"
     if reshaped:
         initial = [f"{name} {list(value.shape)}" for name, value in own.items() if name in reshaped]
         line += f"; {listed(initial, 3)} keep their initial values"
-    if unsure := [name for name in weights.unsure if name in fitting]:
+    if unsure := [name for name in weights.unsure if name in matching]:
         line += (
             f"; the file does not tell whether {listed(unsure, 3)} are [outputs, inputs], as in PyTorch: they are "
             "taken as [inputs, outputs]. A .safetensors of PyTorch tells by metadata={'format': 'pt'}"
         )
-    return Loaded(line, own.keys() - fitting.keys())
+    return Loaded(line, own.keys() - matching.keys())
 
 
 def _refuse_not_finite(origin: str, arrays: dict[str, np.ndarray]) -> None:

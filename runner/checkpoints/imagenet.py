@@ -115,8 +115,8 @@ def source_of(model: cfg.Model) -> OfficialFile | Path:
     """The file of an architecture's published weights, or its address. No Paddle. Errors: CheckpointError."""
     if isinstance(model, cfg.EfficientNetLite) and model.version == 0:
         return _of_package()
-    if published := _published(model):
-        return published
+    if official := _official_file(model):
+        return official
     raise CheckpointError(
         f"No published ImageNet weights are known for {cfg.model_name(model)}. Give a file: model.weights=FILE "
         "(.safetensors, .pdparams, or PyTorch's .pth; of EfficientNet-Lite timm's tf_efficientnet_lite…)."
@@ -131,7 +131,7 @@ def names_of(model: cfg.Model) -> Names | None:
     return efficientnet_lite.TABLES[0] if isinstance(model, cfg.EfficientNetLite) else None
 
 
-def _published(model: cfg.Model) -> OfficialFile | None:
+def _official_file(model: cfg.Model) -> OfficialFile | None:
     match model:
         case cfg.Siamese():
             return None

@@ -117,7 +117,7 @@ def _config(directory: Path) -> Iterator[Change]:
     old, new = (store.keys_in(part) for part in (before, after))
     gone = sorted(old - new)
     added = len(new - old)
-    words = [f"{added} key{'' if added == 1 else 's'} added", *([f"{', '.join(gone[:3])} replaced"] if gone else [])]
+    words = [f"{terminal.counted(added, 'key')} added", *([f"{', '.join(gone[:3])} replaced"] if gone else [])]
     yield Change(CONFIG, "; ".join(words), functools.partial(_write_config, directory, config))
 
 

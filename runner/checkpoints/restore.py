@@ -16,6 +16,7 @@ from .. import compression
 from .. import config as cfg
 from ..errors import CheckpointError, Damaged
 from ..models import Networks
+from ..terminal import counted, word_for
 from ..training import seeding
 from ..training.optimizers import Optimization
 from ..training.state import Training
@@ -101,8 +102,9 @@ def _assign(own: dict[str, paddle.Tensor], arrays: dict[str, np.ndarray], origin
     differing = own.keys() ^ arrays.keys()
     differing |= {name for name in own.keys() & arrays.keys() if own[name].shape != list(arrays[name].shape)}
     if differing:
+        differ = f"{counted(len(differing), 'tensor')} {word_for(len(differing), 'differs', 'differ')}"
         raise CheckpointError(
-            f"{origin} is of another network: {len(differing)} tensors differ, such as {min(differing)}. Resume with "
+            f"{origin} is of another network: {differ}, such as {min(differing)}. Resume with "
             "the model, mode and data of that run."
         )
     for name, value in arrays.items():

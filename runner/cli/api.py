@@ -144,7 +144,7 @@ class Run:
         [H, W] or [H, W, C], or [N, H, W, C] for several; of a network of other channels than 1 and 3, [H, W, C] with
         exactly those. A generator is read as it is needed. `engine` computes the exported file (`onnxruntime`,
         `openvino`, `paddle`), `network` names one of several. `on_error="skip"` keeps a place, with `error`, for what
-        cannot be read. No pictures, `[]`, have no predictions, `[]`. Errors: DataError naming the first picture that
+        cannot be read. `[]` gives `[]`. Errors: DataError naming the first picture that
         cannot be read; CheckpointError, ConfigError.
 
             for prediction in run.predict(["a.png", "b.png"]):

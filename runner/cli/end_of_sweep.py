@@ -55,7 +55,7 @@ def show(directory: Path) -> int:
         if importances := importance.of(jobs):
             shares = ", ".join(f"{one.key} {one.text}" for one in importances.keys[:4])
             console.print(
-                f"Matters  {shares}: shares of the variance in {importances.trials} trials, "
+                f"Matters  {shares}: shares of the variance in {terminal.counted(importances.trials, 'trial')}, "
                 f"{importances.chance:.2f} by chance",
                 soft_wrap=True,
             )

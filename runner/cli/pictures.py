@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from ..errors import ConfigError, DataError
-from ..images import FORMATS, is_hidden, is_picture
+from ..images.formats import FORMATS, is_hidden, is_picture
 
 #: In place of a name: names are on standard input, one a line.
 LIST = "-"

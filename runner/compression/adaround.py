@@ -47,8 +47,7 @@ def round_weights(
             better += 1
         if number % 10 == 9:
             terminal.say(f"AdaRound: {number + 1} of {len(layers)} layers")
-    every = terminal.counted(len(layers), "layer")
-    have = "has" if len(layers) == 1 else "have"
+    every, have = terminal.counted(len(layers), "layer"), terminal.word_for(len(layers), "has", "have")
     report(f"AdaRound: {better} of {every} {have} a smaller error than with rounding to nearest")
 
 

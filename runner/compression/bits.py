@@ -76,7 +76,7 @@ def chosen(
     some = ranges.first(images, settings.sensitivity_images)
     if (count := sum(map(len, some))) < settings.sensitivity_images:
         report(
-            f"the sensitivity to fewer bits was measured on all {count} training images: "
+            f"the sensitivity to fewer bits was measured on all {terminal.counted(count, 'training image')}: "
             f"compression.quantize.sensitivity_images={settings.sensitivity_images} asks for more"
         )
     harm = _harm(network, settings, free, steps, _whole(some))

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from paddle import nn
 
+from ..terminal import counted
 from . import slim, snr
 
 #: Layers whose weights are drawn: those that rounding changed most.
@@ -45,7 +46,8 @@ def rounding(network: nn.Layer) -> Figure | None:
         panel.tick_params(labelsize=8)
     panels.flat[0].legend(frameon=False, fontsize=8)
     figure.suptitle(
-        f"weights before and after rounding: the {len(chosen)} layers of {len(weights)} with the most noise", y=1.0
+        f"weights before and after rounding: the {len(chosen)} of {counted(len(weights), 'layer')} with the most noise",
+        y=1.0,
     )
     figure.tight_layout()
     return figure

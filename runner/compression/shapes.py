@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from ..errors import CheckpointError
+from ..terminal import counted, word_for
 
 #: Parameter → axis → the remaining channels along it, in order; lists, for JSON.
 Kept: TypeAlias = dict[str, dict[int, list[int]]]
@@ -29,8 +30,9 @@ def shrink(network: nn.Layer, shapes: Mapping[str, Sequence[int]], origin: str) 
         or any(new > old for new, old in zip(shapes[name], tensor.shape, strict=True))
     ]
     if wrong:
+        tensors = f"{counted(len(wrong), 'tensor')} {word_for(len(wrong), 'does', 'do')} not fit"
         raise CheckpointError(
-            f"{origin} was pruned from another network: {len(wrong)} tensors do not fit, such as {wrong[0]}. Choose "
+            f"{origin} was pruned from another network: {tensors}, such as {wrong[0]}. Choose "
             "the model it was trained with."
         )
     for name, tensor in own.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ..images import Preparation, decode, resize_all
+from ..images import Preparation, decode
+from ..images.resampling import resize_all
 from .classes import listed
 from .labels import stratified_split
 from .matching import ClassMismatch, ExpectedClasses

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import config as cfg
 from .. import stored, terminal
+from ..terminal import word_for
 from . import duplicates
 from .check import Findings, place
 from .classes import listed
@@ -52,20 +53,16 @@ class Overlap:
             equal, place = "there more than once" if self.in_class else "in two classes", "another class"
         parts = []
         if self.equal:
-            parts.append(f"{_counted(self.equal, self.second)} {_verb(self.equal, 'is', 'are')} {equal}")
+            parts.append(f"{_counted(self.equal, self.second)} {word_for(self.equal, 'is', 'are')} {equal}")
         if self.alike:
             parts.append(
-                f"{_counted(self.alike, self.second)} {_verb(self.alike, 'looks', 'look')} like one in {place}"
+                f"{_counted(self.alike, self.second)} {word_for(self.alike, 'looks', 'look')} like one in {place}"
             )
         return "; ".join(parts)
 
 
 def _counted(count: int, split: str) -> str:
     return terminal.counted(count, f"{split} image")
-
-
-def _verb(count: int, one: str, several: str) -> str:
-    return one if count == 1 else several
 
 
 @dataclass
@@ -109,11 +106,12 @@ class About:
 
     def lines(self, listing: str = "") -> list[str]:
         """The statistics in two or three lines; `listing`: the file that lists unreadable images."""
-        splits = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
-        classes = f"{self.class_count:,} class{'es' * (self.class_count != 1)}"
-        lines = [f"{self.name}: {splits} images of {classes}{self._spread()}"]
+        classes = terminal.counted(self.class_count, "class", "classes")
+        lines = [f"{self.name}: {terminal.images_of(self.splits)} of {classes}{self._spread()}"]
         if self.measured:
-            part = f" (of {self.measured:,} images that were looked at)" if self.measured < self.images else ""
+            were = word_for(self.measured, "was", "were")
+            looked_at = f" (of {terminal.counted(self.measured, 'image')} that {were} looked at)"
+            part = looked_at if self.measured < self.images else ""
             counts = [f"{count:,} {mode}" for mode, count in self.modes.items()]
             colours = ", ".join(counts if len(counts) > 1 else self.modes)
             lines.append(f"{self._size()}; {colours}{part}")
@@ -133,13 +131,14 @@ class About:
     def partly_used(self) -> Iterator[str]:
         """Notes on images of which the network is not given all."""
         if self.cropped:
+            lose, their = word_for(self.cropped, "loses", "lose"), word_for(self.cropped, "its", "their")
+            them = word_for(self.cropped, "it", "them")
             yield (
-                f"{self.cropped:,} of {terminal.counted(self.measured, 'image')} "
-                f"{_verb(self.cropped, 'loses', 'lose')} more than {LOST:.0%} of {_verb(self.cropped, 'its', 'their')} "
-                f"area by the centre crop: data.resize=pad keeps {_verb(self.cropped, 'it', 'them')} whole"
+                f"{self.cropped:,} of {terminal.counted(self.measured, 'image')} {lose} more than {LOST:.0%} of "
+                f"{their} area by the centre crop: data.resize=pad keeps {them} whole"
             )
         if self.animated:
-            images = f"{terminal.counted(self.animated, 'image')} {_verb(self.animated, 'has', 'have')}"
+            images = f"{terminal.counted(self.animated, 'image')} {word_for(self.animated, 'has', 'have')}"
             yield f"{images} several frames or pages, of which the first is used"
 
     def coarse(self) -> Iterator[str]:

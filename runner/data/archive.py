@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..errors import DataError
-from ..images import is_hidden, is_picture
+from ..images.formats import is_hidden, is_picture
 from . import label_texts, storage
 from .classes import BETWEEN, BLANKS, Problems, listed
 

@@ -24,6 +24,7 @@ from .. import config as cfg
 from .. import device, files, processes, stored
 from ..errors import ForeignPath, UserError
 from ..files.digests import text_digest
+from ..terminal import counted
 from .splits import ImageFiles, Source
 
 #: Fraction of the free space that the cache may take: training needs memory, and other programs need room on the disk.
@@ -32,7 +33,7 @@ SHARE_OF_FREE = 0.5
 UNUSED_DAYS = 30
 #: Marks an image on disk as written; changes whenever `images.decode` gives other bytes.
 _MARK = struct.Struct("=4sI")
-_MAGIC = b"pic1"
+_MAGIC = b"pic2"
 
 
 @dataclass
@@ -144,8 +145,8 @@ def _in_memory(splits: dict[str, ImageFiles]) -> list[str]:
         split.cache = InMemory(shared_memory((room, *split.shape)), shared_memory((room,)))
         if room < len(split):
             notes.append(
-                f"data.cache=memory keeps {room:,} of {len(split):,} pictures ({name}): the rest does not fit into "
-                f"half of the free memory, and is decoded in every epoch; data.cache=disk has more room"
+                f"data.cache=memory keeps {room:,} of {counted(len(split), 'picture')} ({name}): the rest does not fit "
+                f"into half of the free memory, and is decoded in every epoch; data.cache=disk has more room"
             )
     return notes
 
@@ -163,8 +164,9 @@ def _on_disk(splits: dict[str, ImageFiles], folder: Path) -> list[str]:
         split.cache = OnDisk(opened[name], split.shape, room, shared_memory((room,)))
         if room < len(split):
             notes.append(
-                f"data.cache=disk keeps {room:,} of {len(split):,} pictures ({name}): the rest does not fit into half "
-                f"of what is free in {folder}, and is decoded in every epoch; XDG_CACHE_HOME names another place"
+                f"data.cache=disk keeps {room:,} of {counted(len(split), 'picture')} ({name}): the rest does not fit "
+                f"into half of what is free in {folder}, and is decoded in every epoch; XDG_CACHE_HOME names "
+                "another place"
             )
     return notes
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import config as cfg
 from ..errors import DataError
-from ..images import resize_all
+from ..images.resampling import resize_all
 from .labels import stratified_split
 from .splits import Images, Source
 

@@ -165,15 +165,15 @@ def _forget(partial: Path) -> None:
 
 def md5_of(path: Path) -> str:
     """The MD5 of a file, in hexadecimal digits."""
-    return _updated(hashlib.md5(usedforsecurity=False), path)
+    return _hexdigest(hashlib.md5(usedforsecurity=False), path)
 
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
-    return _updated(hashlib.sha256(), path)
+    return _hexdigest(hashlib.sha256(), path)
 
 
-def _updated(digest: hashlib._Hash, path: Path) -> str:
+def _hexdigest(digest: hashlib._Hash, path: Path) -> str:
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):
             digest.update(block)

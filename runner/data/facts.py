@@ -14,7 +14,8 @@ from PIL import Image
 
 from .. import stored
 from ..errors import DataError
-from ..images import FORMATS, LARGEST_FILE, Preparation, decode
+from ..images import LARGEST_FILE, Preparation, decode
+from ..images.formats import FORMATS
 from . import parquet
 from .shards import Members
 from .splits import FilesOnDisk, Pictures

@@ -13,7 +13,7 @@ import numpy as np
 from .. import config as cfg
 from .. import terminal
 from ..errors import DataError
-from ..images import FORMATS
+from ..images.formats import FORMATS
 from . import hints
 from .classes import listed, refuse_foreign
 from .names import Names

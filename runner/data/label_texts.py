@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..errors import DataError
+from ..terminal import counted
 from .classes import BETWEEN, BLANKS
 
 #: Values that say whether an image has a label.
@@ -111,7 +112,8 @@ def vector_names(entries: Sequence[Sequence[str]], names: list[str] | None, wher
     length = _length([entry for entry in entries if _is_whole(entry)] or [entry for entry in entries if entry])
     if names is not None and len(names) != length:
         raise DataError(
-            f"The labels of {where} are {length} values of 0 or 1, and data.label_file names {len(names)} classes."
+            f"The labels of {where} are {length} values of 0 or 1, and data.label_file names "
+            f"{counted(len(names), 'class', 'classes')}."
         )
     return names or [str(number) for number in range(length)]
 

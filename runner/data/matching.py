@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 
 from ..errors import DataError
+from ..terminal import word_for
 from .classes import listed
 from .splits import Source
 
@@ -50,7 +51,11 @@ def match(source: Source, expected: ExpectedClasses) -> Source:
             return source
         raise DataError(
             f"The classes of '{source.name}' are not those of {expected.origin}:"
-            + (f" they lack {listed(foreign)}." if foreign else f" {listed(missing)} {_are(missing)} missing.")
+            + (
+                f" they lack {listed(foreign)}."
+                if foreign
+                else f" {listed(missing)} {word_for(len(missing), 'is', 'are')} missing."
+            )
             + f"\n  images:  {listed(source.classes, 20)}\n  weights: {listed(expected.names, 20)}\n{expected.remedy}"
         )
     places = np.array([place[name] for name in source.classes], dtype=np.int64)
@@ -68,7 +73,3 @@ def _numbered(labels: np.ndarray, places: np.ndarray, classes: int) -> np.ndarra
     rows = np.zeros((len(labels), classes), labels.dtype)
     rows[:, places] = labels
     return rows
-
-
-def _are(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"

@@ -13,7 +13,7 @@ import numpy as np
 from .. import config as cfg
 from .. import stored
 from ..errors import DataError
-from ..images import resize_all
+from ..images.resampling import resize_all
 from . import download
 from .splits import Images, Source
 

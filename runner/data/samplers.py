@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import config as cfg
 from ..errors import ConfigError
+from ..terminal import counted, word_for
 from .augment.draws import Purpose, bits, stream
 
 
@@ -112,8 +113,9 @@ def batch_bounds(size: int, batch_size: int, world: int) -> list[tuple[int, int]
     for number in reversed(range(len(begins))):
         end = begins[number] = min(begins[number], end - world)
     if begins[0] < 0:
+        images, leave = counted(size, "image"), word_for(size, "leaves", "leave")
         raise ConfigError(
-            f"data.batch_size={batch_size}: {size} images in batches of that size leave one of {world} processes "
+            f"data.batch_size={batch_size}: {images} in batches of that size {leave} one of {world} processes "
             "without an image. Use larger batches or fewer processes."
         )
     return list(zip(begins, [*begins[1:], size], strict=True))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ..errors import DataError
-from ..images import is_hidden, is_picture
+from ..images.formats import is_hidden, is_picture
 
 #: Most skipped files of a reason that are named.
 NAMED = 5

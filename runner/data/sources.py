@@ -11,6 +11,7 @@ from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import DataError
 from ..images import Preparation, to_grey
+from ..terminal import counted, word_for
 from . import cifar, digits, folder, lists, matching, mnist, shards, soft, synthetic
 from .folds import with_test, with_validation
 from .labels import first_of_each_class
@@ -153,9 +154,11 @@ def _check_range(source: Source, name: str, labels: np.ndarray) -> None:
     where = f"The {name} split of '{source.name}'"
     bad = np.flatnonzero((labels < 0) | (labels >= len(source.classes)))
     if len(bad):
+        count = len(source.classes)
+        be, classes = word_for(count, "is", "are"), counted(count, "class", "classes")
         raise DataError(
-            f"{where}: the label of image {bad[0]} is {labels[bad[0]]}, but there are {len(source.classes)} classes, "
-            f"so labels go from 0 to {len(source.classes) - 1}."
+            f"{where}: the label of image {bad[0]} is {labels[bad[0]]}, but there {be} {classes}, "
+            f"so labels go from 0 to {count - 1}."
         )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..files.digests import digest_of
-from ..images import Crop, Preparation, Resample, decode, resample
+from ..images import Crop, Preparation, decode
+from ..images.resampling import Resample, resample
 from .names import Names
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import config as cfg
-from ..images import resize_all
+from ..images.resampling import resize_all
 from .splits import Images, Source
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from .. import config as cfg
 from .. import stored
 from ..errors import DataError, nearest
-from ..images import is_picture
+from ..images.formats import is_picture
 from . import label_texts, parquet
 from .classes import BETWEEN, BLANKS, Problems, read_names
 

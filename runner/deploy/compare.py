@@ -23,7 +23,7 @@ from .subject import Subject
 FLOAT_AGREEMENT, FLOAT_DIFFERENCE = 1.0, 1e-3
 #: Logits that differ by less than this fraction of the largest one count as equal.
 TIE = 1e-5
-#: Largest signal-to-noise ratio that is told from none: JSON has no infinity.
+#: Cap of the ratio, as JSON has no infinity.
 MOST_DB = 200.0
 #: Batch size of the comparison.
 COMPARED_AT_ONCE = 32
@@ -74,9 +74,9 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
             notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
         elif file.agreement < subject.config.deploy.agreement:
             apart.setdefault(file.agreement, []).append(_named(file))
-    what = "the labels of " if many else ""
+    measured = ("the labels of " if many else "") + terminal.counted(count, "test image")
     return notes + [
-        f"{', '.join(named)}: agreement with the trained network is {agreement:.1%} of {what}{count} test images, "
+        f"{', '.join(named)}: agreement with the trained network is {agreement:.1%} of {measured}, "
         f"less than deploy.agreement={subject.config.deploy.agreement:g}; {_apart(agreement, count, many)}"
         for agreement, named in apart.items()
     ]
@@ -87,7 +87,7 @@ def _apart(agreement: float, count: int, many: bool) -> str:
     if many:
         return "the rest of the labels are decided otherwise"
     others = round((1 - agreement) * count)
-    return f"{terminal.counted(others, 'image')} {'gets' if others == 1 else 'get'} another class"
+    return f"{terminal.counted(others, 'image')} {terminal.word_for(others, 'gets', 'get')} another class"
 
 
 def _opened(
@@ -156,8 +156,9 @@ def _check_float(file: ExportedFile, count: int, tolerance: float) -> list[str]:
     assert file.max_difference is not None
     if file.agreement < FLOAT_AGREEMENT or not file.max_difference <= tolerance:
         wrong = (
-            f"{_named(file)} is not the trained network: on {count} test images it agrees in {file.agreement:.2%} of "
-            f"the classes, and logits differ by up to {file.max_difference:.2g} (tolerance {tolerance:.2g})"
+            f"{_named(file)} is not the trained network: on {terminal.counted(count, 'test image')} it agrees in "
+            f"{file.agreement:.2%} of the classes, and logits differ by up to {file.max_difference:.2g} "
+            f"(tolerance {tolerance:.2g})"
         )
         if file.engine == OPENVINO:
             return [wrong]

@@ -19,6 +19,7 @@ import numpy as np
 from .. import stored
 from ..errors import CheckpointError, ConfigError, Damaged, telling_line
 from ..files.digests import stream_digest
+from ..terminal import counted
 from .manifest import MANIFEST, ONNXRUNTIME, OPENVINO, PADDLE, ExportedFile, Manifest
 
 #: Engine → how to install it.
@@ -115,7 +116,7 @@ def _check_declared(declared: Declared, described: Manifest, path: Path) -> None
     if shape and (len(shape) != 3 or any(own not in (-1, other) for own, other in zip(shape, wanted, strict=True))):
         problem = f"it takes images [C, H, W] of {shape} and not of {list(wanted)}"
     elif outputs not in (-1, len(described.classes)):
-        problem = f"it has {outputs} classes and not {len(described.classes)}"
+        problem = f"it has {counted(outputs, 'class', 'classes')} and not {len(described.classes)}"
     elif declared.classes is not None and _parsed(declared.classes) != described.classes:
         problem = "its classes have other names"
     if problem:

@@ -190,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
     def _predict(self, content: bytes, top: int | None) -> dict[str, Any]:
         """Errors: _Refused."""
         try:
-            return _shortened(self.server.answer(content), top)
+            return _top_classes(self.server.answer(content), top)
         except DataError as error:
             # `curl --data` leaves out the ends of lines.
             is_mangled = b"\n" not in content and b"\r" not in content
@@ -232,7 +232,7 @@ class Handler(BaseHTTPRequestHandler):
             print(f"{time.strftime('%F %T')} {self.client_address[0]} {words}\n", end="", flush=True)
 
 
-def _shortened(answer: dict[str, Any], top: int | None) -> dict[str, Any]:
+def _top_classes(answer: dict[str, Any], top: int | None) -> dict[str, Any]:
     """An answer with the probabilities of the `top` most probable classes, the highest first; None: of all."""
     if top is None:
         return answer

@@ -105,7 +105,7 @@ class Manifest:
     channels: int = 3
     """Channels of the network's input: 3 (RGB), 1 (grey), or those of user-defined arrays."""
     resize: str = "crop"
-    """How images of another shape are resized: `crop`, `pad` or `stretch`; `runner/images.py` implements it."""
+    """How images of another shape are resized: `crop`, `pad` or `stretch`; `runner/images` implements it."""
     crop_ratio: float = 1.0
     """Fraction of the largest possible crop's sides that is taken."""
     background: list[int] = field(default_factory=lambda: [255, 255, 255])

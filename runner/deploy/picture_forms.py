@@ -10,7 +10,7 @@ from PIL import Image
 
 from .. import images
 from ..errors import ConfigError, DataError
-from ..images import Preparation, Unreadable
+from ..images import Preparation, Unreadable, resampling
 
 #: What can be classified: a path, the content of a file, an open file, Pillow's image, or uint8 [H, W] or [H, W, C].
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
@@ -78,6 +78,6 @@ def _of_array(array: np.ndarray, preparation: Preparation) -> np.ndarray:
         raise Unreadable(f"An array is {shape}: it has no pixels.", "it has no pixels")
     if not is_photo:
         # As data sets of such arrays are scaled.
-        return images.resize_all(array[None], preparation.size)[0]
+        return resampling.resize_all(array[None], preparation.size)[0]
     grey = array[..., 0] if array.ndim == 3 and channels == 1 else array
     return images.decode(Image.fromarray(np.ascontiguousarray(grey)), preparation)

@@ -17,9 +17,6 @@ STRETCH = "All of it is taken, box = (0, 0, w, h), which becomes W = {width} wid
 PAD = """\
 All of it is taken, box = (0, 0, w, h), which becomes W = max(1, round(w·s)) wide and H = max(1, round(h·s)) high, \
 halves to even, with s = min({width}/w, {height}/h)."""
-STORED = (
-    "Where the orientation is 5 to 8, exchange left and upper, right and lower, and W and H: the picture is as stored."
-)
 DECODED = """\
 Decode it, without its colour profile; of a JPEG 1/r along each side by libjpeg's own scaling, r the largest of 1, 2, \
 4, 8 with r = 1 or max(4, 1.6·r) <= min((right - left)/W, (lower - upper)/H), and divide the box by r.{luma}
@@ -29,6 +26,10 @@ Convert it to RGB with alpha: a transparent colour has alpha 0, and everything e
 Put it on the background {background}: floor((colour·alpha + background·(255 - alpha)) / 255 + 0.5)."""
 LUMA = " A JPEG of luma and chroma is decoded to its luma alone."
 GREY = "Make it grey: (19595·R + 38470·G + 7471·B + 32768) >> 16."
+TURNED = """\
+Turn it upright, as the orientation says, 2 to 8. Of a JPEG it then has ceil(w/r) columns and ceil(h/r) rows, and \
+where that mirrors it, what libjpeg filled up comes first: move the box right by ceil(w/r) - w/r if the orientation \
+is 2, 3, 6 or 7, and down by ceil(h/r) - h/r if it is 3, 4, 7 or 8."""
 SCALED = """\
 Scale the box to W×H, bilinear and antialiased, each side separately and rounded to integers (halves up): first \
 the height if lower - upper > H, else the width. With the box in float32, scale = length of the box / new length and \
@@ -36,9 +37,8 @@ support = max(1, scale), output i has its centre at begin of the box + (i + 0.5)
 pixels j, floor(centre - support + 0.5) <= j < floor(centre + support + 0.5), times \
 max(0, 1 - |j + 0.5 - centre|/support) over the sum of these weights, rounded to multiples of 2^-22. It is \
 Pillow's resize(..., Image.Resampling.BILINEAR, box=...)."""
-TURNED = "Turn it as the orientation says, 2 to 8."
 PADDED = """\
-Put it, now W×H again, at left = floor(({width} - W)/2), upper = floor(({height} - H)/2) of a picture of \
+Put it at left = floor(({width} - W)/2), upper = floor(({height} - H)/2) of a picture of \
 {width}×{height} in the background's colour, as RGB or grey as above."""
 NORMALISED = "Normalise in float32: (x/255 - mean)/std, with mean {mean} and std {std} of the channels."
 ORDERED = "Order it as [N, C, H, W], here [N, {channels}, {height}, {width}], the channels as {names}."
@@ -47,14 +47,14 @@ ARRAYS = "Images are arrays of {channels} channels, uint8, {height} high and {wi
 
 
 def steps(preparation: Preparation, mean: Sequence[float], std: Sequence[float]) -> list[str]:
-    """The steps in order. `runner/images.py` implements them; a test implements them again from this text alone."""
+    """The steps in order. `runner/images` implements them; a test implements them again from this text alone."""
     resizing = {"crop": CROP, "stretch": STRETCH, "pad": PAD}[preparation.resize]
     padding = [PADDED] if preparation.resize == "pad" else []
     match preparation.channels:
         case 3:
-            parts, names = [SIZED, resizing, STORED, DECODED, SCALED, TURNED, *padding], "red, green, blue"
+            parts, names = [SIZED, resizing, DECODED, TURNED, SCALED, *padding], "red, green, blue"
         case 1:
-            parts, names = [SIZED, resizing, STORED, DECODED, GREY, SCALED, TURNED, *padding], "grey"
+            parts, names = [SIZED, resizing, DECODED, GREY, TURNED, SCALED, *padding], "grey"
         case _:
             parts, names = [ARRAYS], "in the arrays"
     values = {

@@ -7,22 +7,22 @@ import functools
 import numpy as np
 from PIL import Image
 
-from .. import images
+from ..images import resampling
 from . import native
 
 
 @functools.cache
-def resampler() -> images.Resample:
-    """The compiled `images.resample`; Pillow's, which is slower, if there are no kernels."""
-    return images.resample if native.unavailable() else resample
+def resampler() -> resampling.Resample:
+    """The compiled `resampling.resample`; Pillow's, which is slower, if there are no kernels."""
+    return resampling.resample if native.unavailable() else resample
 
 
-def resample(image: Image.Image, box: images.Box, size: images.Size) -> np.ndarray:
-    """As `images.resample`, bit for bit. Errors: MemoryError."""
+def resample(image: Image.Image, box: resampling.Box, size: resampling.Size) -> np.ndarray:
+    """As `resampling.resample`, bit for bit. Errors: MemoryError."""
     left, upper, right, lower = box
     width, height = size
     if lower - upper <= height:
-        return images.resample(image, box, size)
+        return resampling.resample(image, box, size)
     pixels = np.ascontiguousarray(image)
     scaled = np.empty((height, width, 1 if pixels.ndim == 2 else 3), dtype=np.uint8)
     native.kernels().resample(

@@ -65,7 +65,7 @@ def build(architecture: str, num_classes: int, size: tuple[int, int], kwargs: di
             # A single loss would leave the auxiliary classifiers untrained.
             setattr(network, name, nn.Identity())
     kind: Any = type(network)
-    network.__class__ = _giving_logits(kind)
+    network.__class__ = _logits_class(kind)
     return network
 
 
@@ -177,11 +177,11 @@ def _replace_patches(network: nn.Layer) -> None:
     for layer in network.sublayers():
         if type(layer).__name__ == "MobileViTV2Block":
             kind: Any = type(layer)
-            layer.__class__ = _reshaping(kind)
+            layer.__class__ = _reshape_class(kind)
 
 
 @functools.cache
-def _reshaping(kind: type[nn.Layer]) -> type[nn.Layer]:
+def _reshape_class(kind: type[nn.Layer]) -> type[nn.Layer]:
     """A subclass of `kind` that reshapes maps to patches, and patches to maps."""
     return type(kind.__name__, (kind,), {"unfolding": _to_patches, "folding": _to_maps})
 
@@ -203,7 +203,7 @@ def _to_maps(self: Any, patches: Tensor, output_size: tuple[int, int]) -> Tensor
 
 
 @functools.cache
-def _giving_logits(kind: type[nn.Layer]) -> type[nn.Layer]:
+def _logits_class(kind: type[nn.Layer]) -> type[nn.Layer]:
     """A subclass of `kind` whose forward pass returns logits alone."""
     return type(kind.__name__, (kind,), {"forward": _logits, "original_forward": kind.forward})
 

@@ -132,11 +132,11 @@ def undominated(
 
     `noise`: cost → the fraction by which equal ones may differ.
     """
-    known = [column for column in noise if all(final.get(column.name) for final in finals)]
+    columns = [column for column in noise if all(final.get(column.name) for final in finals)]
     points = {
-        number: [*scores[number : number + 1], *(-final[column.name] for column in known)]
+        number: [*scores[number : number + 1], *(-final[column.name] for column in columns)]
         for number, final in enumerate(finals)
     }
-    if not known and not scores:
+    if not columns and not scores:
         return [*points]
-    return front(points, [*([0.0] if scores else []), *(noise[column] for column in known)])
+    return front(points, [*([0.0] if scores else []), *(noise[column] for column in columns)])

@@ -61,7 +61,7 @@ def _context(subject: Subject) -> dict[str, Any]:
         "numbers": numbers,
         "lines": [
             printable(line)
-            for line in (*numbers.lines()[1:], *_left_out(source), *numbers.coarse(), *numbers.partly_used())
+            for line in (*numbers.lines()[1:], *_skipped_files(source), *numbers.coarse(), *numbers.partly_used())
         ],
         "complete": subject.found.complete,
         "listed": LISTED,
@@ -85,7 +85,7 @@ def _context(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _left_out(source: Source) -> Iterator[str]:
+def _skipped_files(source: Source) -> Iterator[str]:
     """The names of the first skipped files, a line a reason."""
     for reason, paths in source.skipped_paths.items():
         more = source.skipped[reason] - len(paths)

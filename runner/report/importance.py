@@ -11,6 +11,7 @@ from typing import Any
 
 from ..runs import study as studies
 from ..runs.sweep import STUDY
+from ..terminal import counted
 from .subject import Run
 
 #: Fewest finished trials for which importances are reported.
@@ -51,11 +52,11 @@ class Importances:
         """What the importances mean, and what they do not."""
         return (
             "Share of the monitored metric's variance that a key explains by itself (fANOVA; Hutter et al., 2014), "
-            f"from {self.trials} finished trials; the rest is explained by several keys together or by none. In "
-            f"brackets: the range over {DRAWN} bootstrap resamples of the trials; where ranges overlap, the order of "
-            f"the keys is not known. With the results shuffled among the trials, {DRAWN} times, a key explained up to "
-            f"{self.chance:.2f}: smaller shares mean nothing. All of this holds only for the ranges that were "
-            "searched."
+            f"from {counted(self.trials, 'finished trial')}; the rest is explained by several keys together or by "
+            f"none. In brackets: the range over {DRAWN} bootstrap resamples of the trials; where ranges overlap, the "
+            f"order of the keys is not known. With the results shuffled among the trials, {DRAWN} times, a key "
+            f"explained up to {self.chance:.2f}: smaller shares mean nothing. All of this holds only for the ranges "
+            "that were searched."
         )
 
 

@@ -51,6 +51,7 @@ def environment() -> jinja2.Environment:
         "code": _code,
         "fenced": _fenced,
         "counted": terminal.counted,
+        "word_for": terminal.word_for,
     }
     return templates
 
@@ -156,11 +157,11 @@ def _data(runs: Sequence[Run]) -> str:
     content = {}
     for run in runs:
         if run.config:
-            sizes = [f"{count:,} {split}" for split, count in run.profile.items() if split != "classes"]
+            sizes = {split: count for split, count in run.profile.items() if split != "classes"}
             # What a user's own set is called: its folder.
             own = isinstance(run.config.data, cfg.Pictures) and run.dataset.get("name")
             name = f"{run.config.data.kind} {printable(str(own))}" if own else run.config.data.kind
-            content[name] = f" ({', '.join(sizes)} images)" if sizes else ""
+            content[name] = f" ({terminal.images_of(sizes)})" if sizes else ""
     return "; ".join(f"{name}{sizes}" for name, sizes in content.items())
 
 

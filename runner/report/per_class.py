@@ -60,12 +60,12 @@ def confusion(per_class: dict[str, Any]) -> dict[str, Any] | None:
     places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     pairs = [(names[place // len(names)], names[place % len(names)], int(wrong.flat[place])) for place in places]
     # What happened once says nothing, unless nothing happened more often.
-    least = min(2, max((count for _, _, count in pairs), default=0))
+    least = 2 if pairs and pairs[0][2] > 1 else 1
     return {
         "names": names,
         "rows": rows if len(names) <= NUMBERED else [],
         "png": "" if len(names) <= NUMBERED else _heat(shares),
-        "pairs": [pair for pair in pairs if pair[2] >= max(1, least)],
+        "pairs": [pair for pair in pairs if pair[2] >= least],
     }
 
 

@@ -105,7 +105,7 @@ def _data(run: Run) -> str:
     """
     counts = dict(run.profile)
     classes = counts.pop("classes", 0)
-    return f"{counted(sum(counts.values()), 'image')} of {classes:,} class{'es' * (classes != 1)}" if counts else ""
+    return f"{counted(sum(counts.values()), 'image')} of {counted(classes, 'class', 'classes')}" if counts else ""
 
 
 def _repeat(run: Run) -> Hashable:

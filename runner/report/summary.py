@@ -97,7 +97,7 @@ def _end(jobs: Sequence[Run], failed: Sequence[Run], directory: Path) -> tuple[s
     if failed:
         numbers = ", ".join(run.label for run in failed[:LISTED])
         more = f" and {len(failed) - LISTED} more" if len(failed) > LISTED else ""
-        reason = f"{len(failed)} of {len(jobs)} runs did not finish: {numbers}{more}"
+        reason = f"{len(failed)} of {terminal.counted(len(jobs), 'run')} did not finish: {numbers}{more}"
     else:
         reason = "the sweep was stopped" if (directory / sweep.STOP).is_file() else ""
     was_killed = (directory / sweep.STOP).is_file() or any(run.state.status == "KILLED" for run in failed)

@@ -28,9 +28,10 @@ PACKAGES = {manifest.ONNXRUNTIME: "onnxruntime", manifest.OPENVINO: "openvino", 
 #: notebook may need.
 PACKAGE = "runner_served"
 MODULES = (
-    "__init__.py", "errors.py", "terminal.py", "files/__init__.py", "files/digests.py", "colours.py", "images.py",
-    "stored.py", "deploy/__init__.py", "deploy/preprocessing.py", "deploy/manifest.py", "deploy/engines.py",
-    "deploy/picture_forms.py", "deploy/predict.py", "deploy/quantization.py", "deploy/pyfunc.py",
+    "__init__.py", "errors.py", "terminal.py", "files/__init__.py", "files/digests.py", "colours.py", "stored.py",
+    "images/__init__.py", "images/formats.py", "images/resampling.py", "deploy/__init__.py", "deploy/preprocessing.py",
+    "deploy/manifest.py", "deploy/engines.py", "deploy/picture_forms.py", "deploy/predict.py", "deploy/quantization.py",
+    "deploy/pyfunc.py",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from paddle import Tensor
 from .. import config as cfg
 from ..config.targets import load_target, wrong_result
 from ..errors import ConfigError, nearest
+from ..terminal import counted, word_for
 
 #: (logits [N, K], labels [N], or [N, K] if they are soft) → scalar
 HardLoss = Callable[[Tensor, Tensor], Tensor]
@@ -93,8 +94,9 @@ def class_weights(wanted: Any, classes: Classes) -> np.ndarray:
         return np.where(counts > 0, counts.sum() / ((counts > 0).sum() * np.maximum(counts, 1)), 0.0)
     if not isinstance(wanted, dict):
         if len(wanted) != len(names):
+            be, count = word_for(len(names), "is", "are"), counted(len(names), "class", "classes")
             raise ConfigError(
-                f"loss.class_weights={wanted}: there are {len(names)} classes, and each needs a number, in their "
+                f"loss.class_weights={wanted}: there {be} {count}, and each needs a number, in their "
                 f"order: {_listed(own_order)}"
             )
         wanted = dict(zip(own_order, wanted, strict=True))

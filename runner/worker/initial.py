@@ -15,6 +15,7 @@ from ..data.splits import Source
 from ..errors import ConfigError
 from ..models import Networks, stem
 from ..runs.journal import CHECKPOINTS, CONFIG
+from ..terminal import counted
 from ..tracking import lookup
 from ..training import seeding
 
@@ -118,9 +119,10 @@ def leaks(
     notes = []
     for name in [name for name in source.splits if name != "train"] if splits is None else splits:
         split, word = source.splits[name], f"{name} " * (len(source.splits) > 1)
+        every = counted(len(split), f"{word}image")
         if count := int(seen.keys(split, content.get(name)).among(own.trained_on).sum()):
             notes.append(
-                f"{own.origin} was trained on {count:,} of the {len(split):,} {word}images: numbers measured on them "
+                f"{own.origin} was trained on {count:,} of the {every}: numbers measured on them "
                 "are too good. Keep these images in a folder or list of their own"
             )
     return notes

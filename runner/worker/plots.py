@@ -18,7 +18,7 @@ from ..metrics import Metric
 from ..report.figures import plain_texts
 from ..runs.history import curves
 from ..runs.journal import PLOTS
-from ..terminal import counted, printable
+from ..terminal import counted, printable, word_for
 from ..training.evaluation import Predictions
 from .mistakes import KEPT
 
@@ -133,7 +133,8 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     panel.axis("off")
     count = len(predictions.labels)
     title = f"{predictions.wrong} of {counted(count, 'test image')} wrong: class → prediction, confidence"
-    panel.set_title(title if len(worst) else f"no mistakes: all {count} test images are right", pad=12)
+    right = f"no mistakes: all {counted(count, 'test image')} {word_for(count, 'is', 'are')} right"
+    panel.set_title(title if len(worst) else right, pad=12)
     for number, place in enumerate(worst):
         pixels = picture(split, int(predictions.indices[place])).squeeze()
         height, width = (0.9 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])

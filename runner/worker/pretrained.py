@@ -39,7 +39,8 @@ def read(config: cfg.Config, names: Iterable[str]) -> dict[str, InitialWeights]:
 def read_one(model: cfg.Model, config: cfg.Config) -> InitialWeights:
     """The weights that a network's config names. Errors: CheckpointError."""
     assert model.weights is not None
-    own = _published(model, config) if model.weights == cfg.PUBLISHED else initial.read_source(model.weights, config)
+    is_published = model.weights == cfg.PUBLISHED
+    own = _read_published(model, config) if is_published else initial.read_source(model.weights, config)
     if own.weights.plan:
         raise CheckpointError(
             f"{own.weights.origin} is of a pruned network, and model.weights keeps the architecture. "
@@ -48,7 +49,7 @@ def read_one(model: cfg.Model, config: cfg.Config) -> InitialWeights:
     return own
 
 
-def _published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
+def _read_published(model: cfg.Model, config: cfg.Config) -> InitialWeights:
     heartbeat = Heartbeat()
     with terminal.progress("downloading weights") as show:
 
@@ -179,6 +180,7 @@ def _joined(keys: Iterable[str]) -> str:
 
 def _why(own_classes: list[str] | None, classes: Sequence[str], count: int | None) -> str:
     if own_classes is None:
-        return f"the weights are for {count or 'other'} classes, not {len(classes)}"
+        others = terminal.counted(count, "class", "classes") if count else "other classes"
+        return f"the weights are for {others}, not {len(classes)}"
     foreign = [one for one in classes if one not in own_classes]
     return f"the weights lack {listed(foreign, 3)}"

@@ -83,7 +83,7 @@ def build(
     if logits_teach and own_weights.classes is None:
         remedy += f" To follow one of other classes by its features alone: {_features_alone(called, config)}"
     channels = own_weights.preprocessing.get("channels", len(settings.teacher_mean or config.data.mean))
-    network, teacher, tables, count, channels = _fitting(teacher, name, model, len(classes), channels, logits_teach)
+    network, teacher, tables, count, channels = _build(teacher, name, model, len(classes), channels, logits_teach)
     usual = preprocessing.of_published(model, next(iter(tables), None)) if own_weights.is_foreign else {}
     seen = _seen(settings, key, own_weights, config.data, channels, usual)
     if count != len(own_classes or []):
@@ -167,7 +167,7 @@ def _features_alone(called: str, config: cfg.Config) -> str:
     return " ".join([*words, *([] if config.features else ["features=rkd features.layers=[…]"])])
 
 
-def _fitting(
+def _build(
     own: weights.Weights, name: str, model: cfg.Model, classes: int, channels: int, logits_teach: bool
 ) -> tuple[nn.Layer, weights.Weights, list[Names], int | None, int]:
     """A network of the teacher's architecture and classes, before its weights are loaded.
@@ -227,11 +227,12 @@ def _seen(
     Where it is not known: the student's, and for other channels what is `usual`. Errors: ConfigError unless there is
     one number a channel.
     """
-    known: dict[str, Any] = {name: value for name, value in own_weights.preprocessing.items() if name not in CUT}
+    expected: dict[str, Any] = {name: value for name, value in own_weights.preprocessing.items() if name not in CUT}
     if channels != data.channels:
         repeated = {name: [float(np.mean(getattr(data, name)))] * channels for name in ("mean", "std")}
-        known = {"channels": channels} | repeated | (dict(usual) if usual.get("channels") == channels else {}) | known
-    data = replace(data, **known)
+        usual_ones = dict(usual) if usual.get("channels") == channels else {}
+        expected = {"channels": channels} | repeated | usual_ones | expected
+    data = replace(data, **expected)
     overridden = {"mean": settings.teacher_mean, "std": settings.teacher_std, "image_size": settings.teacher_image_size}
     for name in ("mean", "std"):
         if (values := overridden[name]) is not None and len(values) != data.channels:

@@ -150,7 +150,7 @@ def test_a_crop_of_a_large_photo_has_the_detail_of_the_whole_one(orientation, sh
 @pytest.mark.parametrize(("share", "reduction"), [(0.02, 1), (0.08, 2), (0.2, 4), (1.0, 8)])
 def test_the_crop_decides_at_which_size_a_photo_is_decoded(share, reduction):
     width, height = round(4000 * math.sqrt(share)), round(3000 * math.sqrt(share))
-    box, size = images._geometry((4000, 3000), 1, Preparation(160, 160), lambda _: (0, 0, width, height))
+    box, size = images._geometry((4000, 3000), Preparation(160, 160), lambda _: (0, 0, width, height))
     assert images._reduction(box, size) == reduction
 
 

@@ -22,7 +22,7 @@ from runner import config as cfg
 from runner import data, images
 from runner.data import facts
 from runner.errors import DataError
-from runner.images import Preparation
+from runner.images import Preparation, formats
 from tests.odd_pictures import KINDS, odd_pictures, turned
 
 #: Files that are tried by each test, the same ones each time; `make test-fuzz` tries 8,000 others.
@@ -135,10 +135,10 @@ def test_what_phones_write_and_is_not_read_is_named_with_the_remedy(tmp_path, fo
 
 def test_every_suffix_is_of_a_format_that_is_opened():
     Image.init()
-    for suffix, format in images.FORMATS.items():
+    for suffix, format in formats.FORMATS.items():
         # Pillow opens MPO, a JPEG with others behind it, as JPEG.
         assert Image.registered_extensions()[suffix].replace("MPO", "JPEG") == format
-    for format in images.FORMATS.values():
+    for format in formats.FORMATS.values():
         assert decoded_or_refused(encoded(format))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runner import images
-from runner.images import Preparation, decode, prepare
+from runner.images import Preparation, decode, prepare, resampling
 from runner.kernels.pictures import resampler
 
 from .photos import photo
@@ -68,7 +68,7 @@ def test_the_order_of_the_passes_does_not_depend_on_pillow():
     image, bilinear = Image.fromarray(picture), Image.Resampling.BILINEAR
     across = image.resize((28, 200), bilinear, box=(left, 0, right, 200))
     expected = np.asarray(across.resize((28, 28), bilinear, box=(0, upper, 28, lower)))
-    np.testing.assert_array_equal(images.resample(image, box, size), expected)
+    np.testing.assert_array_equal(resampling.resample(image, box, size), expected)
     np.testing.assert_array_equal(resampler()(image, box, size), expected)
 
 
@@ -77,7 +77,7 @@ def test_a_picture_is_decoded_at_the_size_that_is_needed(size):
     height, width = size
     reductions = {(375, 500): {224: 1, 90: 2, 50: 4, 28: 8}, (3000, 4000): {224: 8, 384: 4, 700: 2, 2000: 1}}
     for side, reduction in reductions[size].items():
-        geometry = images._geometry((width, height), 1, Preparation(side, side))
+        geometry = images._geometry((width, height), Preparation(side, side))
         assert images._reduction(*geometry) == reduction
 
 

@@ -164,7 +164,11 @@ def openings(source: str) -> list[str]:
 
 
 def test_every_file_that_a_user_names_is_opened_by_one_function():
-    modules = [PACKAGE / "images.py", *(PACKAGE / "data").rglob("*.py"), *(PACKAGE / "checkpoints").rglob("*.py")]
+    modules = [
+        *(PACKAGE / "images").rglob("*.py"),
+        *(PACKAGE / "data").rglob("*.py"),
+        *(PACKAGE / "checkpoints").rglob("*.py"),
+    ]
     names = {str(module.relative_to(PACKAGE)): openings(module.read_text()) for module in modules}
     # fsspec opens URLs; what is written has a name of its own.
     known = {"data/storage.py": ["system.open"], "data/remembered.py": ["partial.open"]}

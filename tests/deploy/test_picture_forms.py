@@ -10,7 +10,8 @@ from PIL import Image
 
 from runner.deploy.picture_forms import prepared
 from runner.errors import DataError
-from runner.images import Preparation, resize_all
+from runner.images import Preparation
+from runner.images.resampling import resize_all
 
 COLOUR = Preparation(8, 8)
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)

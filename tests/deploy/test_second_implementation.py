@@ -45,22 +45,21 @@ def prepared(content: bytes, said: dict) -> np.ndarray:
     stored = image.tile[0][3] if image.format == "PNG" else ""
     # Pillow turns a TIFF while it decodes it, and has its upright size from the beginning.
     orientation = 1 if image.format == "TIFF" else image.getexif().get(0x112, 1)
-    lies = orientation in (5, 6, 7, 8)
-    box, size = taken(*((height, width) if lies else (width, height)), said)
-    if lies:
-        left, upper, right, lower = box
-        box, size = (upper, left, lower, right), size[::-1]
+    wide, high = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    box, size = taken(wide, high, said)
     if image.format in ("JPEG", "MPO"):
         spare = min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1])
         reduction = max(r for r in (1, 2, 4, 8) if r == 1 or max(4, 1.6 * r) <= spare)
         image.draft("L" if said["channels"] == 1 else "RGB", (width // reduction, height // reduction))
-        box = tuple(place / reduction for place in box)
+        right = -wide % reduction / reduction * (orientation in (2, 3, 6, 7))
+        down = -high % reduction / reduction * (orientation in (3, 4, 7, 8))
+        box = tuple(place / reduction + more for place, more in zip(box, (right, down, right, down), strict=True))
     image.load()
     pixels, alpha = colours(image, *{"L;2": (85, 1), "L;4": (17, 1), "RGB;16B": (1, 256)}.get(stored, (1, 1)))
     pixels = rounded((pixels * alpha + np.array(said["background"]) * (255 - alpha)) / 255)
     if said["channels"] == 1:
         pixels = grey(pixels)
-    pixels = padded(upright(scaled(pixels, box, *size), orientation), said)
+    pixels = padded(scaled(upright(pixels, orientation), box, *size), said)
     values = (pixels / 255 - np.array(said["mean"])) / np.array(said["std"])
     return values.transpose(2, 0, 1).astype(np.float32)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runner import images
+from runner.images import resampling
 from runner.kernels import native, pictures
 
 pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason="no compiled kernels here")
@@ -29,10 +29,10 @@ def test_any_box_of_any_picture_becomes_the_same(width, height, columns, rows, m
     left, upper = 0.45 * parts[0] * width, 0.45 * parts[1] * height
     right, lower = width - 0.45 * parts[2] * width, height - 0.45 * parts[3] * height
     image, box = Image.fromarray(pixels), (left, upper, right, lower)
-    expected = images.resample(image, box, (columns, rows))
+    expected = resampling.resample(image, box, (columns, rows))
     np.testing.assert_array_equal(pictures.resample(image, box, (columns, rows)), expected)
 
 
 def test_without_kernels_pillow_scales(monkeypatch):
     monkeypatch.setattr(native, "unavailable", lambda: "no compiler")
-    assert pictures.resampler.__wrapped__() is images.resample
+    assert pictures.resampler.__wrapped__() is resampling.resample

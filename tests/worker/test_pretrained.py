@@ -370,7 +370,7 @@ def test_addresses_of_paddleclas_are_read_from_its_sources(tmp_path, monkeypatch
 
 
 def test_every_published_file_of_paddle_has_a_checksum():
-    published = {name: imagenet._published(cfg.Vision(architecture=name)) for name in cfg.ARCHITECTURES}
+    published = {name: imagenet._official_file(cfg.Vision(architecture=name)) for name in cfg.ARCHITECTURES}
     assert [name for name, file in published.items() if file is None] == ["vgg11", "vgg13"]
     for file in filter(None, published.values()):
         assert isinstance(file, OfficialFile)

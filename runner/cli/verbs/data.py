@@ -111,5 +111,5 @@ def _table(numbers: about.About, counts: np.ndarray, classes: list[str], block: 
         add(classes[label], counts[label])
     table.add_section()
     # Images may have several labels.
-    add(f"{len(classes):,} classes", np.array([*numbers.splits.values()]), bar=False)
+    add(terminal.counted(len(classes), "class", "classes"), np.array([*numbers.splits.values()]), bar=False)
     return table

@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     explain_page.write(output, content)
     screen().print(f"Page        {os.path.relpath(output)}", soft_wrap=True, markup=False)
     if paths and content.notes:
-        count = f"{len(content.notes)} of {len(paths)} pictures could not be read"
+        count = f"{len(content.notes)} of {terminal.counted(len(paths), 'picture')} could not be read"
         raise DataError("\n".join([f"{count}:", *content.notes]))
     for note in content.notes:
         screen().print(note, soft_wrap=True, markup=False)
@@ -199,7 +199,9 @@ def _show(measured: Effects) -> None:
         screen().print(table)
         more = len(rounded.layers) - ROWS
         rest = (
-            f"; {terminal.counted(more, 'more layer')} {'is' if more == 1 else 'are'} in the page" if more > 0 else ""
+            f"; {terminal.counted(more, 'more layer')} {terminal.word_for(more, 'is', 'are')} in the page"
+            if more > 0
+            else ""
         )
         count = "an unknown number of predictions"
         if rounded.changed is not None:

@@ -21,7 +21,7 @@ from ...deploy import engines
 from ...deploy.picture_forms import require_files
 from ...errors import ConfigError, DataError, DiskError, ForeignPath
 from ...files import to_json
-from ...terminal import screen
+from ...terminal import counted, screen
 from .. import pictures
 from ..classifier import classifier_of
 from .arguments import bounded, separate
@@ -58,7 +58,9 @@ def main(arguments: list[str]) -> int:
     if answers.errors:
         left_out = answers.broken - len(answers.errors)
         lines = [*answers.errors, *([f"… and {left_out:,} more"] if left_out else [])]
-        raise DataError(f"{answers.broken:,} of {answers.count:,} pictures could not be read:\n" + "\n".join(lines))
+        raise DataError(
+            f"{answers.broken:,} of {counted(answers.count, 'picture')} could not be read:\n" + "\n".join(lines)
+        )
     return 0
 
 

@@ -138,11 +138,10 @@ def _deploy(config: Config) -> Iterator[str]:
                 "it, as with compression=ptq, or use deploy.recommend=null"
             )
         case Precision.int8 if Format.onnx not in config.deploy.formats:
-            formats = ",".join(one.name for one in (*config.deploy.formats, Format.onnx))
+            formats = [one.name for one in config.deploy.formats]
             yield (
-                "deploy.recommend=int8: integer files are ONNX files, and deploy.formats="
-                f"[{','.join(one.name for one in config.deploy.formats)}] has none. Use deploy.formats=[{formats}], or "
-                "deploy.recommend=null"
+                f"deploy.recommend=int8: integer files are ONNX files, and deploy.formats=[{','.join(formats)}] has "
+                f"none. Use deploy.formats=[{','.join([*formats, Format.onnx.name])}], or deploy.recommend=null"
             )
         case Precision.float16 if Format.onnx_fp16 not in config.deploy.formats:
             yield "deploy.recommend=float16: none is exported. Add the format: deploy.formats=[onnx,onnx_fp16]"

@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from ... import config as cfg
-from ...images import Box, Crop, Size
+from ...images import Crop
+from ...images.resampling import Box, Size
 from .draws import ATTEMPTS, Draws, Purpose, between, rectangles
 
 #: Position in an epoch → what is cut out of the whole picture there, if anything.

@@ -103,7 +103,7 @@ class _Builder:
 
 
 def _prepare(do: _Builder, manifest: Manifest, images: str) -> None:
-    """From `pictures` to the network's input `images`, as `runner/images.py` does it."""
+    """From `pictures` to the network's input `images`, as `runner/images` does it."""
     wanted = manifest.preparation
     shape = do("Shape", PICTURES)
     high, wide = (do("Gather", shape, np.int64(axis)) for axis in (1, 2))
@@ -129,8 +129,8 @@ def _whole(do: _Builder, wide: str, high: str) -> list[str]:
     """The box (left, upper, width, height) of the picture, float64: `whole`, or without it all pixels."""
     left, upper, *sides = (do("Gather", WHOLE, np.int64(place)) for place in range(4))
     pixels = (do.double(wide), do.double(high))
-    given = [do("Where", do("Greater", side, 0.0), side, all_) for side, all_ in zip(sides, pixels, strict=True)]
-    return [left, upper, *given]
+    lengths = [do("Where", do("Greater", side, 0.0), side, all_) for side, all_ in zip(sides, pixels, strict=True)]
+    return [left, upper, *lengths]
 
 
 def _geometry(do: _Builder, box: list[str], manifest: Manifest) -> tuple[Sequence[str], Sequence[str]]:

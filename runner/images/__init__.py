@@ -17,23 +17,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from . import colours, stored
-from .errors import DataError
+from .. import colours, stored
+from ..errors import DataError
+from .formats import FORMATS, UNREAD
+from .resampling import Box, Resample, Size, resample
 
-#: Suffix of an image file → Pillow's name of its format; what is in a file decides, whatever its suffix.
-#: Of some forty others AVIF and JPEG 2000 can ask for much more memory than the pixels that they say they have (a size
-#: of 24×24 around 4096×4096; blocks of 4×4), TGA accepts what is not a picture, ICO hides a second file, EPS runs
-#: programs.
-FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".bmp": "BMP",
-    ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM",
-    ".gif": "GIF",
-}  # fmt: skip
-#: What desktops, archives and storage devices leave in folders, in small letters.
-SYSTEM = {
-    "thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
-    "system volume information",
-}  # fmt: skip
 #: Pixels that are decoded unless told otherwise, as many as Pillow takes without a warning: phones and cameras have
 #: 12 to 60 million. Decoding takes 4 bytes a pixel, 8 where it is turned or has an alpha channel, at most 12.
 MAX_PIXELS = 89_478_485
@@ -41,39 +29,23 @@ MAX_PIXELS = 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 #: How many times as much memory WebP takes; most bytes of a picture's file, what Linux reads in one call.
 _WEBP_WEIGHT, LARGEST_FILE = 2, (1 << 31) - 4096
-#: EXIF's orientations at which height and width change places, and those at which then rows or columns are mirrored.
+#: EXIF's orientations, and what turns a picture that is stored so upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+#: Those at which height and width change places, and those at which then rows or columns are mirrored.
 _LYING, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 #: A JPEG is decoded at a half, quarter or eighth of its size where the result is smaller than that by this factor, and
 #: than the whole by the other: details and noise are averaged then nearly as they are in the whole picture.
 _SPARE, _LEAST = 1.6, 4
 
-#: What is in the beginning of a file → the format, of those that phones write and that are not read.
-_UNREAD = {
-    b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-}
-_UNREAD |= {b"ftyp" + brand: "AVIF" for brand in (b"avif", b"avis")}
-
-Box = tuple[float, float, float, float]
-"""(left, upper, right, lower) in pixels."""
-Size = tuple[int, int]
-"""(width, height) in pixels."""
-Resample = Callable[[Image.Image, Box, Size], np.ndarray]
-"""Scales a box of a grey or RGB picture with antialiasing: uint8 [height, width, C]."""
 Crop = Callable[[Size], Box]
 """What is cut out of an upright picture of a size, in whole pixels."""
 
 #: How a picture of another aspect ratio is fitted.
 RESIZES = ("crop", "pad", "stretch")
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a name is hidden, or that of a system's or archive's metadata."""
-    return name[0] == "." or name.lower() in SYSTEM
-
-
-def is_picture(name: str) -> bool:
-    """Whether a name has the suffix of a readable picture."""
-    return name[name.rfind(".") :].lower() in FORMATS
 
 
 @dataclass(frozen=True)
@@ -102,36 +74,33 @@ class Preparation:
         return self.height, self.width
 
 
-def resample(image: Image.Image, box: Box, size: Size) -> np.ndarray:
-    """Scale a box of a grey or RGB picture bilinearly with antialiasing: uint8 [height, width, C].
-
-    If the height shrinks it is scaled before the width, else after it, as in the compiled kernel and in exported files:
-    the same bits. Pillow's own order depends on the sizes and on its version.
-    """
-    left, upper, right, lower = box
-    if lower - upper > size[1]:
-        image = image.resize((image.width, size[1]), Image.Resampling.BILINEAR, box=(0, upper, image.width, lower))
-        upper, lower = 0, size[1]
-    else:
-        image = image.resize((size[0], image.height), Image.Resampling.BILINEAR, box=(left, 0, right, image.height))
-        left, right = 0, size[0]
-    image = image.resize(size, Image.Resampling.BILINEAR, box=(left, upper, right, lower))
-    return np.asarray(image).reshape(size[1], size[0], -1)
-
-
 @dataclass
 class _Picture:
     """A picture, and what is taken of it."""
 
     image: Image.Image
+    """As it is stored."""
     orientation: int
-    """EXIF orientation; all else is as the picture is stored."""
+    """EXIF orientation."""
     box: Box
-    """What becomes the result, in pixels of `image`."""
+    """What becomes the result, in pixels of the upright picture."""
     size: Size
     """Of the result."""
     is_cut: bool
     """Whether what is beyond the box has no say in the result's outermost pixels."""
+
+    def upright(self, size: Size) -> Size:
+        """A size as stored of the upright picture, or the other way round."""
+        return size[::-1] if self.orientation in _LYING else size
+
+    def stored(self, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """A box of the upright picture in pixels of `image`."""
+        (width, height), (left, upper, right, lower) = self.upright(self.image.size), box
+        if self.orientation in _MIRRORED:
+            left, right = width - right, width - left
+        if self.orientation in _UPSIDE_DOWN:
+            upper, lower = height - lower, height - upper
+        return (upper, left, lower, right) if self.orientation in _LYING else (left, upper, right, lower)
 
 
 def prepare(image: Image.Image, preparation: Preparation, crop: Crop | None = None) -> np.ndarray:
@@ -142,8 +111,9 @@ def prepare(image: Image.Image, preparation: Preparation, crop: Crop | None = No
 
 
 def _placed(image: Image.Image, preparation: Preparation, crop: Crop | None) -> _Picture:
-    orientation = colours.orientation(image)
-    return _Picture(image, orientation, *_geometry(image.size, orientation, preparation, crop), crop is not None)
+    picture = _Picture(image, colours.orientation(image), (0, 0, 0, 0), (0, 0), crop is not None)
+    picture.box, picture.size = _geometry(picture.upright(image.size), preparation, crop)
+    return picture
 
 
 def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -> np.ndarray:
@@ -152,9 +122,12 @@ def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -
     if picture.is_cut:
         left, upper, right, lower = picture.box
         column, row = math.floor(left), math.floor(upper)
-        picture.image = picture.image.crop((column, row, math.ceil(right), math.ceil(lower)))
+        picture.image = picture.image.crop(picture.stored((column, row, math.ceil(right), math.ceil(lower))))
         picture.box = left - column, upper - row, right - column, lower - row
-    pixels = _upright(resample(picture.image, picture.box, picture.size), picture.orientation)
+    if picture.orientation in _TURNS:
+        # Before it is scaled, so that the order of the two passes is that of any program that scales upright pictures.
+        picture.image = picture.image.transpose(_TURNS[picture.orientation])
+    pixels = resample(picture.image, picture.box, picture.size)
     height, width = pixels.shape[:2]
     if (height, width) == preparation.size:
         return np.ascontiguousarray(pixels)
@@ -165,33 +138,19 @@ def _prepared(picture: _Picture, preparation: Preparation, resample: Resample) -
     return canvas
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation in _LYING:
-        pixels = pixels.swapaxes(0, 1)
-    return pixels[:: -1 if orientation in _UPSIDE_DOWN else 1, :: -1 if orientation in _MIRRORED else 1]
-
-
-def _geometry(size: Size, orientation: int, preparation: Preparation, crop: Crop | None = None) -> tuple[Box, Size]:
-    """(box in stored orientation, output size). Errors: ValueError without pixels."""
+def _geometry(size: Size, preparation: Preparation, crop: Crop | None = None) -> tuple[Box, Size]:
+    """(box, output size) of an upright picture. Errors: ValueError without pixels."""
     if 0 in size:
         raise ValueError("it has no pixels")
-    upright = size[::-1] if orientation in _LYING else size
-    left, upper, right, lower = 0.0, 0.0, *map(float, upright)
-    target = (preparation.width, preparation.height)
+    whole, target = (0.0, 0.0, float(size[0]), float(size[1])), (preparation.width, preparation.height)
     if crop is not None:
-        left, upper, right, lower = crop(upright)
-        # Other boxes are centred, so mirroring leaves them unchanged.
-        if orientation in _MIRRORED:
-            left, right = upright[0] - right, upright[0] - left
-        if orientation in _UPSIDE_DOWN:
-            upper, lower = upright[1] - lower, upright[1] - upper
-    elif preparation.resize == "crop":
-        left, upper, right, lower = crop_box(upright, preparation)
-    elif preparation.resize == "pad":
-        target = padded_size(upright, preparation)
-    if orientation in _LYING:
-        return (upper, left, lower, right), target[::-1]
-    return (left, upper, right, lower), target
+        return crop(size), target
+    match preparation.resize:
+        case "crop":
+            return crop_box(size, preparation), target
+        case "pad":
+            return whole, padded_size(size, preparation)
+    return whole, target
 
 
 def _mode(preparation: Preparation) -> str:
@@ -266,7 +225,7 @@ class _TooLarge(Exception):
 
 def _read(source: str | Path | bytes, preparation: Preparation, crop: Crop | None) -> _Picture:
     with _stream(source) as stream:
-        image = _opened(stream)
+        image = _open_image(stream)
         width, height = image.size
         if width * height * (_WEBP_WEIGHT if image.format == "WEBP" else 1) > preparation.max_pixels:
             raise _TooLarge(f"{width}×{height}")
@@ -276,20 +235,19 @@ def _read(source: str | Path | bytes, preparation: Preparation, crop: Crop | Non
             return _placed(image, preparation, crop)
         picture = _placed(image, preparation, crop)
         reduction = _reduction(picture.box, picture.size)
-        left, upper, right, lower = picture.box
-        picture.box = left / reduction, upper / reduction, right / reduction, lower / reduction
         image.draft(_mode(preparation), (width // reduction, height // reduction))
         image.load()
+        picture.box = _reduced(picture, (width, height), reduction)
         return picture
 
 
-def _opened(stream: IO[bytes]) -> Image.Image:
+def _open_image(stream: IO[bytes]) -> Image.Image:
     """Errors: ValueError naming a format of phones that is not read; UnidentifiedImageError."""
     try:
         return Image.open(stream, formats=tuple(dict.fromkeys(FORMATS.values())))
     except UnidentifiedImageError:
         stream.seek(0)
-        if (name := _UNREAD.get(stream.read(12)[4:])) is not None:
+        if (name := UNREAD.get(stream.read(12)[4:])) is not None:
             raise ValueError(f"{name} is not read: convert it to JPEG or PNG") from None
         raise
 
@@ -299,6 +257,17 @@ def _reduction(box: Box, size: Size) -> int:
     (left, upper, right, lower), (columns, rows) = box, size
     scale = min((right - left) / columns, (lower - upper) / rows)
     return max(reduction for reduction in (1, 2, 4, 8) if reduction == 1 or max(_SPARE * reduction, _LEAST) <= scale)
+
+
+def _reduced(picture: _Picture, size: Size, reduction: int) -> Box:
+    """The box of a picture after it was scaled down from a stored size; its last column and row may be filled up."""
+    sides = zip(picture.upright(picture.image.size), picture.upright(size), strict=True)
+    # Mirrored, what is filled up comes first.
+    columns, rows = (now - before / reduction for now, before in sides)
+    across = columns if picture.orientation in _MIRRORED else 0
+    down = rows if picture.orientation in _UPSIDE_DOWN else 0
+    left, upper, right, lower = (place / reduction for place in picture.box)
+    return left + across, upper + down, right + across, lower + down
 
 
 @contextlib.contextmanager
@@ -317,20 +286,6 @@ def png(image: np.ndarray, side: int) -> str:
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()
-
-
-def resize_all(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Images uint8 [N, H, W, C] scaled to a square, or to (height, width): uint8 [N, height, width, C] (bilinear)."""
-    height, width = size if isinstance(size, tuple) else (size, size)
-    if images.shape[1:3] == (height, width):
-        return images
-    resized = np.empty((len(images), height, width, images.shape[3]), dtype=np.uint8)
-    for target, image in zip(resized, images, strict=True):
-        # A channel at a time: Pillow has no images with two, or with more than four.
-        for channel in range(images.shape[3]):
-            plane = Image.fromarray(np.ascontiguousarray(image[:, :, channel]))
-            target[:, :, channel] = resample(plane, (0, 0, *plane.size), (width, height))[:, :, 0]
-    return resized
 
 
 def to_grey(images: np.ndarray) -> np.ndarray:
