@@ -41,14 +41,12 @@ class Table:
                              if name in rows)  # fmt: skip
 
 
-#: Signal-to-noise ratio of a file's logits in dB, at least. Files of quantized networks that hardly trained have 18 and
-#: more, those of others 86 and more.
-QUANTIZED_DB, FLOAT_DB = 15.0, 60.0
+#: Signal-to-noise ratio of the logits of a float network's files in dB, at least: they have 86 and more.
+FLOAT_DB = 60.0
 
 
-def unfaithful(files: list[ExportedFile], is_quantized: bool) -> str:
-    """Which of the files that engines run are not the trained network; empty if all are."""
-    least = QUANTIZED_DB if is_quantized else FLOAT_DB
+def unfaithful(files: list[ExportedFile], least: float = FLOAT_DB) -> str:
+    """Which of the files that engines run are not the trained network, by their ratio in dB; empty if all are."""
     compared = [file for file in files if file.engine]
     if not compared:
         return "there is no file that an engine runs"
