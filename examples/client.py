@@ -18,6 +18,8 @@ except ImportError:
         "need onnxruntime and NumPy alone: session.run(['probabilities'], {'pictures': arrays})."
     )
 
+# Pillow's decoders of other formats may take memory out of proportion, or run programs.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 # EXIF's orientation, and what turns the picture upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -62,7 +64,7 @@ def read(photo: str, described: dict[str, str]) -> dict[str, np.ndarray]:
     size = None
     # Of a TIFF that it opens by name and turns upright, Pillow 13.0 mixes up the rows.
     with open(photo, "rb") as stream:
-        image = Image.open(stream)
+        image = Image.open(stream, formats=FORMATS)
         mend_transparent_colour(image)
         if isinstance(image, JpegImageFile) and "image_size" in described:
             size = draft(image, described)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import importlib.util
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +80,11 @@ def _write_digest(path: Path) -> None:
 
 
 def _has_digest(path: Path) -> bool:
-    """Whether the SHA-256 of a file is the one beside it; False if there is none. Errors: ValueError if it is not."""
-    written = stored.read_text(_digest_file(path))
-    if written is None:
+    """Whether the SHA-256 of a file is the one beside it; False if none is there. Errors: ValueError if it is not."""
+    written = (stored.read_text(_digest_file(path)) or "").partition(" ")[0]
+    if not re.fullmatch(r"[0-9a-f]{64}", written):
         return False
-    if (digest := sha256_of(path)) != written.partition(" ")[0]:
+    if (digest := sha256_of(path)) != written:
         raise ValueError(
             f"its SHA-256 is {digest}, and {_digest_file(path).name}, written when it was whole, has another. If you "
             "brought another file, remove that one"

@@ -176,7 +176,8 @@ class OpenVino:
     """An ONNX file on the CPU in the file's own precision: never in the bfloat16 that some CPUs would choose.
 
     Networks with a fixed batch size take 0.3 to 0.8 times as long as dynamic ones (OpenVINO 2026.4, MobileNetV3), but
-    compiling one takes a second or more: only the first batch sizes that are used twice get one.
+    compiling one takes a second or more: only the first batch sizes that are used twice get one. Networks that resize
+    maps (HRNet) stay dynamic, since compiling another one for a fixed size may end the process (SIGSEGV, 2026.4).
     """
 
     #: Most batch sizes that are compiled.
@@ -198,6 +199,7 @@ class OpenVino:
         model = self.core.read_model(path)
         self.declared = self._declared(model)
         self.of_any_size = self._compiled(model)
+        self.resizes = any(operation.get_type_name() == "Interpolate" for operation in model.get_ops())
         self.lock = threading.Lock()
         self.name, self.threads = f"OpenVINO {openvino.__version__.partition('-')[0]}", threads
 
@@ -225,7 +227,8 @@ class OpenVino:
         """The inference request for a batch of this shape."""
         size = shape[0]
         self.calls[size] += 1
-        if size not in self.requests and self.calls[size] > 1 and len(self.requests) < self.SIZES:
+        is_wanted = size not in self.requests and self.calls[size] > 1 and not self.resizes
+        if is_wanted and len(self.requests) < self.SIZES:
             model = self.core.read_model(self.path)
             model.reshape(list(shape))
             self.requests[size] = self._compiled(model)

@@ -152,6 +152,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise _Refused(HTTPStatus.BAD_REQUEST, f"Unknown parameter '{name}'. Valid: {valid}.")
             if not (value.isascii() and value.isdecimal() and value.strip("0") and len(value) < 10):
                 raise _Refused(HTTPStatus.BAD_REQUEST, f"{TOP}={value}: it is a whole number from 1, as {TOP}=3.")
+            if top is not None:
+                raise _Refused(HTTPStatus.BAD_REQUEST, f"{TOP} is given twice. Give one.")
             top = int(value)
         return top
 

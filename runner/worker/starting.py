@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,12 +102,22 @@ def _check_random(config: cfg.Config, stage: Stage, name: str, random: set[str])
 
 
 def _twins(stage: Stage) -> list[str]:
-    """A note if networks that learn from each other begin with equal weights."""
-    for first, other in itertools.combinations(stage.networks.trained, 2):
-        own, theirs = stage.networks[first].state_dict(), stage.networks[other].state_dict()
-        if own.keys() == theirs.keys() and all(np.array_equal(own[key].numpy(), theirs[key].numpy()) for key in own):
-            return [
-                f"{first} and {other} begin with equal weights: they have nothing to learn from each other, and stay "
-                "equal unless their optimizers or dropout differ. model@mode.peer=NAME begins with weights of its own"
-            ]
-    return []
+    """A note for networks that learn from each other and begin with equal weights."""
+    equal: list[list[str]] = []
+    for name in stage.networks.trained:
+        group = next((group for group in equal if _are_equal(stage, group[0], name)), None)
+        if group:
+            group.append(name)
+        else:
+            equal.append([name])
+    return [
+        f"{', '.join(group[:-1])} and {group[-1]} begin with equal weights: they have nothing to learn from each "
+        "other, and stay equal unless their optimizers or dropout differ. model@mode.peer=NAME begins with weights of its own"
+        for group in equal
+        if len(group) > 1
+    ]
+
+
+def _are_equal(stage: Stage, one: str, other: str) -> bool:
+    own, theirs = stage.networks[one].state_dict(), stage.networks[other].state_dict()
+    return own.keys() == theirs.keys() and all(np.array_equal(own[key].numpy(), theirs[key].numpy()) for key in own)

@@ -151,11 +151,12 @@ def test_a_client_names_what_it_cannot_read_and_answers_the_rest(tmp_path):
     Image.fromarray(helpers.picture(40, 60)).save(tmp_path / "a.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
     (tmp_path / "text.png").write_text("no picture")
-    done, rows = client(tmp_path, "model.onnx", "gone.png", "cut.png", "a.png", "text.png")
+    Image.fromarray(helpers.picture(40, 60)).save(tmp_path / "icon.png", format="ICO")
+    done, rows = client(tmp_path, "model.onnx", "gone.png", "cut.png", "a.png", "text.png", "icon.png")
     assert [row[0] for row in rows] == ["a.png"]
     assert done.returncode == 1
     assert [line.partition(" cannot be read: ")[0] for line in done.stderr.splitlines()] == [
-        "gone.png", "cut.png", "text.png",
+        "gone.png", "cut.png", "text.png", "icon.png",
     ]  # fmt: skip
     for model, words in (
         ("gone.onnx", "gone.onnx cannot be read as a network"), ("text.png", "text.png cannot be read as a network"),

@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import paddle.nn.functional as F
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
 from runner import config as cfg
@@ -74,6 +76,26 @@ def test_a_signal_is_heard_after_engines_of_openvino_have_ended(folder):
     path = folder / manifest.read(folder).of_engine("openvino").path
     done = subprocess.run([sys.executable, "-c", SIGNALLED, path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+@helpers.needs_openvino
+def test_openvino_compiles_a_network_that_resizes_once(tmp_path):
+    """HRNet_W18_C at 32×32 ended the process (SIGSEGV) when it was compiled for a batch size as well."""
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, side, side])
+        for name, side in (("images", 2), ("logits", 4))
+    ]
+    scales = helper.make_tensor("scales", TensorProto.FLOAT, [4], [1, 1, 2, 2])
+    node = helper.make_node("Resize", ["images", "", "scales"], ["logits"])
+    graph = helper.make_graph([node], "resizing", ends[:1], ends[1:], [scales])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
+    )
+    engine = engines.OpenVino(tmp_path / "net.onnx", 1)
+    images = np.random.default_rng(0).random((3, 3, 2, 2), np.float32)
+    for _ in range(3):
+        np.testing.assert_allclose(engine(images), images.repeat(2, 2).repeat(2, 3))
+    assert engine.requests == {}
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="Paddle has oneDNN for x86 only")

@@ -70,6 +70,7 @@ def test_top_is_how_many_classes_have_their_probability_in_the_answer(served):
         ("/predict?tpo=1", "Unknown parameter 'tpo'. Valid: /predict has top."),
         ("/predict?top=1&threshold", "Unknown parameter 'threshold'. Valid: /predict has top."),
         *[(f"/predict?top={top}", "it is a whole number from 1, as top=3") for top in ("", "0", "-1", "x", "9" * 5000)],
+        ("/predict?top=1&top=2", "top is given twice"),
         ("/health?top=1", "Unknown parameter 'top'. Valid: /predict has top, /health has none."),
         ("/?%C3%A4=1", "Unknown parameter 'ä'. Valid: /predict has top, / has none."),
     ],

@@ -335,8 +335,15 @@ def test_a_bit_that_flipped_in_a_file_without_a_published_checksum_is_found(tmp_
     place.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"its SHA-256 is .*{place.name}\.sha256, written when it was whole"):
         imagenet.file_of(model, None)
-    place.with_name(f"{place.name}.sha256").unlink()
+    digest = place.with_name(f"{place.name}.sha256")
+    digest.unlink()
     assert imagenet.file_of(model, None) == place
+    # What is no digest is written again, and not held against the weights.
+    written = digest.read_text()
+    for damaged in ("", "garbage"):
+        digest.write_text(damaged)
+        assert imagenet.file_of(model, None) == place
+        assert digest.read_text() == written
 
 
 def test_a_page_in_place_of_weights_is_not_kept(tmp_path, monkeypatch):

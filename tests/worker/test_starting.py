@@ -72,6 +72,8 @@ def test_that_peers_begin_with_equal_weights_is_said(config_of, weights):
     words = [*RESNET, "mode=cls_distill", f"checkpoint.init_from={weights('w.safetensors')}"]
     assert any("student and student1 begin with equal weights" in note for note in notes(config_of, *words))
     assert not any("equal weights" in note for note in notes(config_of, *words[:-1]))
+    said = notes(config_of, *words, "mode.peers=3")
+    assert any("student, student1 and student2 begin with equal weights" in note for note in said)
 
 
 def test_peers_that_begin_with_equal_weights_of_their_own_are_said(config_of, weights):
