@@ -112,7 +112,8 @@ def _twins(stage: Stage) -> list[str]:
             equal.append([name])
     return [
         f"{', '.join(group[:-1])} and {group[-1]} begin with equal weights: they have nothing to learn from each "
-        "other, and stay equal unless their optimizers or dropout differ. model@mode.peer=NAME begins with weights of its own"
+        "other, and stay equal unless their optimizers or dropout differ. model@mode.peer=NAME begins with weights of "
+        "its own"
         for group in equal
         if len(group) > 1
     ]
