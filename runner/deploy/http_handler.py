@@ -191,6 +191,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _predict(self, content: bytes, top: int | None) -> dict[str, Any]:
         """Errors: _Refused."""
+        if not content:
+            raise _Refused(HTTPStatus.BAD_REQUEST, "The body is empty: is the file there?")
         try:
             return _top_classes(self.server.answer(content), top)
         except DataError as error:

@@ -117,6 +117,7 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r
 CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(jpeg()), jpeg())
 STRIPPED = jpeg()[:200].replace(b"\n", b"").replace(b"\r", b"")
 WRONG = {
+    "an empty body": (post("Content-Length: 0"), 400, "is empty: is the file there"),
     "a body shorter than it says": (post("Content-Length: 100", body=b"short"), 400, "after 5 of 100 bytes"),
     "no length": (post(body=jpeg()), 411, "--data-binary @photo.jpg"),
     "a negative length": (post("Content-Length: -5"), 411, "-5"),

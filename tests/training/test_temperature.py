@@ -95,7 +95,7 @@ def test_a_temperature_is_taken_where_it_helps_on_images_that_it_was_not_fitted_
     taken = [
         temperature.improving(logits[begin : begin + 50], labels[begin : begin + 50]) for begin in range(0, 2000, 50)
     ]
-    assert sum(one is None for one in taken) > 10
+    assert sum(one is None for one in taken) > 35
     assert temperature.improving(logits[:1], labels[:1]) is None
 
 
@@ -105,4 +105,4 @@ def test_likelihoods_are_scipy_s(seed, divisor):
     generator = np.random.default_rng(seed)
     logits, labels = generator.normal(0, 5, (30, 4)).astype(np.float32), generator.integers(0, 4, 30)
     expected = -30 * likelihood(logits.astype(float), labels, divisor)
-    assert temperature.likelihood(logits, labels, divisor) == pytest.approx(expected, rel=1e-9)
+    assert temperature.likelihoods(logits, labels, divisor).sum() == pytest.approx(expected, rel=1e-9)
