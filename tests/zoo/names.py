@@ -15,7 +15,7 @@ PADDLECLAS = {
     "DeiT_tiny_distilled_patch16_224": 64, "GoogLeNet": 64, "SE_ResNet18_vd": 32, "ShuffleNetV2_x0_25": 32,
     "ESNet_x0_25": 32, "MixNet_S": 224, "ReXNet_1_0": 32, "TinyNet_E": 32, "MobileNeXt_x0_35": 32, "RegNetX_200MF": 32,
     "MobileViTV2_x0_5": 64, "PVT_V2_B0": 64, "VAN_B0": 64, "DLA34": 32, "PPHGNet_tiny": 32, "ResNeXt50_32x4d": 32,
-    "CSPDarkNet53": 32, "PeleeNet": 64, "MicroNet_M0": 64, "EfficientNetV2_S": 64, "RedNet26": 32, "HarDNet39_ds": 64,
+    "CSPDarkNet53": 32, "PeleeNet": 64, "MicroNet_M0": 64, "EfficientNetV2_S": 64, "HarDNet39_ds": 64,
     "Res2Net50_26w_4s": 32, "ResNet50_vd": 32, "LeViT_128S": 224, "MobileNetV4_hybrid_medium": 64, "CvT_13_224": 64,
     "ResNeSt50_fast_1s1x64d": 64, "HRNet_W18_C": 64,
 }  # fmt: skip
