@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -27,7 +29,7 @@ INPUT, OUTPUT, BATCH = "images", "logits", "N"
 def trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) -> None:
     """Write a network in eval mode as `<prefix>.json` and `<prefix>.pdiparams`, for batches of images [C, H, W].
 
-    Errors: ExportError if Paddle cannot trace it.
+    Errors: ExportError if Paddle cannot trace it; OSError for a full disk, which Paddle does not notice.
     """
     import paddle
 
@@ -39,6 +41,10 @@ def trace(network: nn.Layer, input_shape: tuple[int, int, int], prefix: Path) ->
             f"Paddle cannot trace {type(network).__name__} for batches of any size: {telling_line(error)} "
             "Use deploy.formats=[safetensors], which needs no trace, or [] for no files."
         ) from error
+    try:
+        json.loads(prefix.with_name(f"{prefix.name}.json").read_bytes())
+    except ValueError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(prefix.parent)) from error
 
 
 def convert(prefix: Path, target: Path, folded: bool = False) -> None:

@@ -135,7 +135,7 @@ def test_a_disk_that_takes_no_export_is_named(disk, command, finished, options, 
     assert not list(where.iterdir())
 
 
-@pytest.mark.parametrize("options", ["size=6500k", "size=90m,nr_inodes=26"], ids=["bytes", "files"])
+@pytest.mark.parametrize("options", ["size=6500k", "size=90m,nr_inodes=25"], ids=["bytes", "files"])
 def test_a_disk_that_has_no_room_for_the_export_alone_ends_in_a_whole_run_and_names_what_exports_it(
     disk, tmp_path, options
 ):
