@@ -108,7 +108,11 @@ def test_a_client_says_what_predict_says_of_any_kind_of_picture(tmp_path):
 
 @pytest.fixture(scope="module")
 def module():
-    """The client, imported."""
+    return imported()
+
+
+def imported():
+    """The client as a module."""
     spec = importlib.util.spec_from_file_location("client", CLIENT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -48,14 +48,22 @@ def ask(port, method="POST", path=serving.PREDICT, content=b"", **headers):
 @pytest.fixture
 def served(tmp_path):
     """A server in a thread of this process, and what it serves."""
-    deployed = Deployed(helpers.export(tmp_path / "export"))
+    with in_thread(Deployed(helpers.export(tmp_path / "export"))) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def in_thread(deployed):
+    """A server of a deployed network, which ends with the context."""
     server = serving.Server(deployed, "127.0.0.1", free_port())
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(20)
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(20)
 
 
 def test_a_network_that_takes_no_picture_files_is_refused_before_anything_is_listened_on(monkeypatch):

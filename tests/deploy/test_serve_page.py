@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +13,7 @@ from runner.deploy import http_handler, manifest, serving
 from runner.deploy.predict import Deployed
 from tests.browser import Browser
 from tests.deploy import helpers
-from tests.deploy.test_http import ask, exchange, jpeg
-from tests.e2e.processes import free_port
+from tests.deploy.test_http import ask, exchange, in_thread, jpeg
 
 CLASSES = ["Äpfel", "<b>Bär</b>", "caf\udce9", "7"]
 
@@ -28,13 +26,8 @@ def served(tmp_path, request):
     if request.param == "many":
         described = replace(described, labels="many", activation="sigmoid", thresholds=[0.0, 0.0, 1.0, 1.0])
     manifest.write(folder, described)
-    server = serving.Server(Deployed(folder), "127.0.0.1", free_port())
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join(20)
+    with in_thread(Deployed(folder)) as server:
+        yield server
 
 
 def get(port, path, method="GET"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from dataclasses import replace
 
@@ -15,22 +14,14 @@ from runner.deploy import manifest
 from runner.kernels.pictures import resampler
 
 from . import helpers
-from .test_client import CLIENT, jpeg
+from .test_client import imported, jpeg
 from .test_pictures import CONFIGS, showing_images
-
-
-@pytest.fixture(scope="module")
-def client():
-    """The example client, imported."""
-    spec = importlib.util.spec_from_file_location("client", CLIENT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_value_is_that_of_training(tmp_path, client, name, orientation):
+def test_every_value_is_that_of_training(tmp_path, name, orientation):
+    client = imported()
     described = replace(manifest.read(helpers.export(tmp_path / "export")), **CONFIGS[name])
     session = onnxruntime.InferenceSession(showing_images(described).SerializeToString())
     wanted, metadata = described.preparation, session.get_modelmeta().custom_metadata_map
