@@ -4,6 +4,7 @@ The file was exported with `deploy.preprocess=inside`. Needs onnxruntime, NumPy 
 """
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -152,7 +153,8 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 def decided(probabilities: np.ndarray, described: dict[str, str]) -> list[str]:
     """The class and its probability; of a network of several labels those from their thresholds on."""
-    classes = json.loads(described["classes"])
+    # A name can hold what a terminal would obey.
+    classes = [re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", name) for name in json.loads(described["classes"])]
     best = (-probabilities).argsort(kind="stable")
     if "thresholds" in described:
         thresholds = np.array(json.loads(described["thresholds"]), np.float32)

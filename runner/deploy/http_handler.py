@@ -159,7 +159,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _length(self) -> int:
         """The number of bytes of the body. Errors: _Refused."""
-        length = self.headers.get("Content-Length", "")
+        lengths = set(self.headers.get_all("Content-Length", []))
+        if len(lengths) > 1:
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"It has more than one Content-Length. {HINT}")
+        length = next(iter(lengths), "")
         if self.headers.get_content_maintype() == "multipart":
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"A form, as of curl -F, is not an image file. {HINT}")
         if "Transfer-Encoding" in self.headers:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from xml.sax import saxutils
+
+from ..terminal import printable
 
 #: Size and margins of a chart in its own units, about a pixel on a phone.
 WIDTH, HEIGHT = 380, 250
@@ -218,6 +220,11 @@ def _frame(across: Axis, up: Axis, x_title: str, y_title: str) -> list[str]:
         f"{escape(y_title)}</text>"
     )
     return parts
+
+
+def escape(text: str) -> str:
+    """A text within SVG: what it has of markup or of control characters is text."""
+    return saxutils.escape(printable(text))
 
 
 def _svg(parts: Sequence[str], title: str) -> str:

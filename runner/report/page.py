@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from .. import __version__, files, terminal
 from .. import config as cfg
@@ -40,13 +41,12 @@ def write(runs: Sequence[Run], title: str, command: str, engine: str, path: Path
 
 
 def environment() -> jinja2.Environment:
-    """The templates, which escape everything that is put into a page."""
+    """The templates, which escape everything that is put into a page, and show no control character of a name."""
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"),
+        loader=jinja2.PackageLoader(__package__), autoescape=lambda name: str(name).endswith(".html"), finalize=_shown,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     templates.filters |= {
-        "printable": printable,
         "plain": _plain,
         "code": _code,
         "fenced": _fenced,
@@ -54,6 +54,13 @@ def environment() -> jinja2.Environment:
         "word_for": terminal.word_for,
     }
     return templates
+
+
+def _shown(value: object) -> object:
+    """What a template writes of a value; lines of a text stay lines. Markup is of ours."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(map(printable, value.split("\n")))
+    return value
 
 
 def _plain(text: str) -> str:

@@ -119,6 +119,11 @@ def imported():
     return module
 
 
+def test_a_client_prints_no_class_that_a_terminal_obeys():
+    described = {"classes": json.dumps(["\x1b[31mred\n", "b"])}
+    assert imported().decided(np.array([0.75, 0.25]), described) == ["�[31mred�", "0.7500"]
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_client_has_large_photos_scaled_down_while_they_are_decoded_as_training_has(tmp_path, module, name):
     described = replace(manifest.read(helpers.export(tmp_path / "export")), **CONFIGS[name])

@@ -129,6 +129,7 @@ WRONG = {
     "a body shorter than it says": (post("Content-Length: 100", body=b"short"), 400, "after 5 of 100 bytes"),
     "no length": (post(body=jpeg()), 411, "--data-binary @photo.jpg"),
     "a negative length": (post("Content-Length: -5"), 411, "-5"),
+    "two lengths": (post("Content-Length: 5", "Content-Length: 9", body=b"short"), 400, "more than one Content-Length"),
     "a length of many digits": (post("Content-Length: " + "9" * 5000), 413, "33,554,432"),
     "a body in chunks": (post("Transfer-Encoding: chunked", body=CHUNKED), 411, "--data-binary @photo.jpg"),
     "a form": (post("Content-Type: multipart/form-data; boundary=x", f"Content-Length: {len(FORM)}", body=FORM),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report import page, subject
+from runner import terminal
+from runner.report import charts, page, subject
 
 NAME = "-o $(touch pwned) `b` </code> &lt; [x](y)"
 
@@ -48,3 +49,10 @@ def test_a_block_of_code_ends_where_it_should(lines):
     assert opening == closing == "`" * len(opening)
     assert "\n".join(body) == "\n".join(lines)
     assert opening not in "\n".join(body)
+
+
+@given(st.text())
+def test_no_control_character_of_a_name_is_in_a_page(name):
+    template = page.environment().from_string("{{ name }}|{{ svg | safe }}")
+    shown = template.render(name=name, svg=charts.scatter([charts.Dot(name, name, 1.0, 2.0, 0)], name, name))
+    assert not terminal.UNPRINTABLE.search(shown.replace("\n", " "))
