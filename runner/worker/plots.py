@@ -24,9 +24,11 @@ from .mistakes import KEPT
 
 #: A confusion matrix with more classes shows no numbers in its cells.
 NUMBERED_CLASSES = 20
-#: Columns of the grid of worst mistakes; width and height of a cell with its caption. The longer side of a picture is
-#: 0.9.
-COLUMNS, CELL = 8, (1.1, 1.4)
+#: Columns of the grid of worst mistakes; width and height of a cell with its caption, and what a line more of it takes.
+#: The longer side of a picture is 0.9.
+COLUMNS, CELL, LINE = 8, (1.1, 1.4), 0.12
+#: Characters of a caption that are as wide as a cell, with an arrow.
+FITTING = 14
 
 
 def draw(
@@ -127,7 +129,10 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     """The wrong predictions with the highest confidence, with their images."""
     worst = predictions.worst(KEPT)
     rows = max(1, -(-len(worst) // COLUMNS))
-    figure = Figure(figsize=(1.4 * COLUMNS, 1.75 * rows))
+    names = [[label_text(of[place], classes) for of in (predictions.labels, predictions.classes)] for place in worst]
+    is_long = any(len(" → ".join(pair)) > FITTING for pair in names)
+    cell_height = CELL[1] + is_long * LINE
+    figure = Figure(figsize=(1.4 * COLUMNS, 1.25 * cell_height * rows))
     # One axes for all pictures: an axes each would take as long as drawing all of them in one.
     panel = figure.subplots()
     panel.axis("off")
@@ -139,11 +144,16 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
         pixels = picture(split, int(predictions.indices[place])).squeeze()
         height, width = (0.9 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])
         row, column = divmod(number, COLUMNS)
-        middle, bottom = column * CELL[0] + 0.5, row * CELL[1] + 1
+        middle, bottom = column * CELL[0] + 0.5, row * cell_height + 1 + is_long * LINE
         extent = (middle - width / 2, middle + width / 2, bottom, bottom - height)
         panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
-        label, predicted = (label_text(one[place], classes) for one in (predictions.labels, predictions.classes))
-        caption = f"{label} → {predicted}\n{predictions.confidence[place]:.0%}"
-        panel.text(middle, bottom - height - 0.05, caption, ha="center", va="bottom", fontsize=8)
-    panel.set(xlim=(0, COLUMNS * CELL[0]), ylim=(rows * CELL[1] - 0.2, 0))
+        decision = ("\n→ " if is_long else " → ").join(map(_fitting, names[number]))
+        caption = f"{decision}\n{predictions.confidence[place]:.0%}"
+        panel.text(middle, bottom - height - 0.05, caption, ha="center", va="bottom", fontsize=7 if is_long else 8)
+    panel.set(xlim=(0, COLUMNS * CELL[0]), ylim=(rows * cell_height - 0.2, 0))
     return figure
+
+
+def _fitting(name: str) -> str:
+    """A name, of a long one its beginning and its end: classes can differ in either."""
+    return name if len(name) <= FITTING else f"{name[: FITTING // 2 - 1]}…{name[-FITTING // 2 :]}"
