@@ -25,6 +25,8 @@ WARM_UP, BETA = 0.2, (20.0, 2.0)
 BATCH, MOST = 256, 1 << 24
 #: Images per forward pass.
 IMAGES = 32
+#: Weights at a time: some 64 KB of each array.
+BLOCK = 1 << 14
 
 
 def round_weights(
@@ -151,33 +153,44 @@ def _learnt(
     scaled: Tensor, floor: Tensor, steps: Tensor, levels: int, rows: _Rows, settings: cfg.AdaRound, seed: int
 ) -> Tensor:
     """0 or 1 for each weight: whether it is rounded up. Adam (Kingma and Ba, 2015) on the paper's equation 25."""
-    fraction = (scaled - floor).clip(1e-3, 1 - 1e-3)
+    # Number by number in NumPy, a few at a time: what lies in the cache costs a tenth of whole tensors.
+    lower, each = floor.numpy().ravel(), np.broadcast_to(steps.numpy(), floor.shape).ravel()
+    blocks = [slice(begin, begin + BLOCK) for begin in range(0, lower.size, BLOCK)]
+    fraction = (scaled.numpy().ravel() - lower).clip(1e-3, 1 - 1e-3)
     inverse = (fraction - GAMMA) / (ZETA - GAMMA)
-    v = (inverse / (1 - inverse)).log()
-    first, second = paddle.zeros_like(v), paddle.zeros_like(v)
+    v = np.log(inverse / (1 - inverse))
+    h, slope, weight, first, second = (np.zeros_like(v) for _ in range(5))
     generator = np.random.default_rng(seed)
     # Outputs of all layers are normalised, so that λ means the same for each.
-    scale = 1 / rows.outputs.square().mean([0, 1, 2]).clip(min=1e-12)
+    scale = 1 / max(float(rows.outputs.square().mean()), 1e-12)
     warm_up = round(WARM_UP * settings.iterations)
     for number in range(settings.iterations):
+        for part in blocks:
+            h[part], slope[part] = _stretched(v[part])
+            weight[part] = (lower[part] + h[part]).clip(-levels, levels) * each[part]
         chosen = paddle.to_tensor(generator.integers(0, rows.inputs.shape[1], BATCH))
         x, y = rows.inputs.index_select(chosen, 1), rows.outputs.index_select(chosen, 1)
-        sigmoid = F.sigmoid(v)
-        stretched = sigmoid * (ZETA - GAMMA) + GAMMA
-        h = stretched.clip(0, 1)
-        integers = floor + h
-        error = paddle.matmul(x, integers.clip(-levels, levels) * steps, transpose_y=True) - y
-        gradient = paddle.matmul(error, x, transpose_x=True) * (2 * scale / BATCH) * steps
-        gradient = gradient * (integers.abs() <= levels).astype("float32")
-        if number >= warm_up:
-            part = (number - warm_up) / max(1, settings.iterations - warm_up)
-            beta = BETA[0] + (BETA[1] - BETA[0]) * part
-            away = 2 * h - 1
-            gradient = gradient - settings.regularization * 2 * beta * away.sign() * away.abs().pow(beta - 1)
-        inside = ((stretched > 0) & (stretched < 1)).astype("float32")
-        gradient = gradient * sigmoid * (1 - sigmoid) * (ZETA - GAMMA) * inside
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient.square()
-        corrected = second / (1 - 0.999 ** (number + 1))
-        v = v - settings.lr / (1 - 0.9 ** (number + 1)) * first / (corrected.sqrt() + 1e-8)
-    return (F.sigmoid(v) * (ZETA - GAMMA) + GAMMA >= 0.5).astype("float32")
+        error = paddle.matmul(x, paddle.to_tensor(weight.reshape(floor.shape)), transpose_y=True) - y
+        of_weight = paddle.matmul(error * (2 * scale / BATCH), x, transpose_x=True).numpy().ravel()
+        progress = (number - warm_up) / max(1, settings.iterations - warm_up)
+        beta = BETA[0] + (BETA[1] - BETA[0]) * progress
+        for part in blocks:
+            gradient = of_weight[part] * each[part] * (np.abs(lower[part] + h[part]) <= levels)
+            if number >= warm_up:
+                away = 2 * h[part] - 1
+                gradient -= settings.regularization * 2 * beta * np.sign(away) * np.abs(away) ** (beta - 1)
+            gradient *= slope[part]
+            first[part] += 0.1 * (gradient - first[part])
+            second[part] += 0.001 * (gradient * gradient - second[part])
+            corrected = second[part] / (1 - 0.999 ** (number + 1))
+            v[part] -= settings.lr / (1 - 0.9 ** (number + 1)) * first[part] / (np.sqrt(corrected) + 1e-8)
+    return paddle.to_tensor((_stretched(v)[0] >= 0.5).astype(np.float32).reshape(floor.shape))
+
+
+def _stretched(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """h of each V, and its derivative."""
+    with np.errstate(over="ignore"):
+        sigmoid = 1 / (1 + np.exp(-v))
+    stretched = sigmoid * (ZETA - GAMMA) + GAMMA
+    inside = (stretched > 0) & (stretched < 1)
+    return stretched.clip(0, 1), sigmoid * (1 - sigmoid) * (ZETA - GAMMA) * inside
