@@ -4,10 +4,10 @@
         [--teacher RUN | --teacher-minutes M] [--keep DIR] [--quick] [key=value …]
 
 A larger network is trained once and teaches all students but those that have peers or their own average; with
-`--teacher` a finished run of the same images teaches them, and no teacher is trained. Each row is a student from
-random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or the training
-of a peer, take is paid in steps. With `--epochs` all have as many steps, and it is paid in minutes. Rows that end with
-`_precomputed` have the teacher's logits computed once, before training, which counts in both.
+`--teacher` a finished run of a ResNet on the same images teaches them, and no teacher is trained. Each row is a student
+from random weights with the same seeds, data and minutes of training: what the forward passes of a teacher, or the
+training of a peer, take is paid in steps. With `--epochs` all have as many steps, and it is paid in minutes. Rows that
+end with `_precomputed` have the teacher's logits computed once, before training, which counts in both.
 Seeds that are trained at the same time have a thread each, so that only tables of the same `--jobs` compare. The last
 column says which rows are behind the best one by more than noise (paired over seeds, 95 % for all pairs at once);
 below the table stands what KD gains over labels, and features over KD. The images are fetched from a package
@@ -30,10 +30,10 @@ from runner.runs.journal import RESULT
 
 from . import harness
 
-STUDENT, TEACHER = "mobilenet_v3_small_x0_35", "mobilenet_v3_large_x1_0"
+STUDENT, TEACHER = "mobilenet_v3_small_x0_35", ["model=resnet10_x0_5", "model.stem=small", "train.ema=0.999"]
 KD = ["mimic=kd", "mimic.alpha=0.9"]
 ONCE = "mode.precompute_logits=true"
-LAYERS = ["features.layers=[conv2,conv4]", "features.peer_layers=[conv3,conv6]"]
+LAYERS = ["features.layers=[conv2,conv4]", "features.peer_layers=[blocks.1,blocks.2]"]
 HINTS = ["features=hint", *LAYERS]
 #: Row → what the student follows.
 ROWS = {
@@ -98,7 +98,7 @@ def main() -> None:
         folder = Path(options.keep or temporary).resolve()
         teacher = options.teacher.resolve() if options.teacher else folder / "teacher"
         if not set(rows) <= set(UNTAUGHT):
-            best = best or trained(teacher, f"model={TEACHER}", *teachers_length, *options.overrides)
+            best = best or trained(teacher, *TEACHER, *teachers_length, *options.overrides)
             print(f"teacher: test top-1 {best.top1:.4f} after {best.steps:,} steps", flush=True)
         # Runs of all rows in one queue: with a queue a row, its last seed would have the machine to itself.
         waiting = {
