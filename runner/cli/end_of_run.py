@@ -55,10 +55,16 @@ def show(config: cfg.Config, directory: Path, result: Result) -> None:
         if name != deployed and f"{name}/{first.name}" in result.test:
             rows[f"test {first.title} of {name}"] = f"{result.test[f'{name}/{first.name}']:.4f}"
     steps, epochs = terminal.counted(progress.step, "step"), terminal.counted(result.epochs, "epoch")
-    rows["training"] = f"{steps}, {epochs} in {duration(result.seconds)}" if progress.step else "none"
+    rows["training"] = (
+        f"{steps}, {epochs} in {duration(result.seconds)}"
+        if progress.step
+        else f"none, {duration(result.seconds)} in all"
+    )
     if result.exported:
         latency = f", {final['latency_ms_p50']:.2f} ms an image" if "latency_ms_p50" in final else ""
-        rows["recommended here"] = f"{result.exported}, {final['size_mb']:.2f} MB{latency}"
+        differs = final.get("exported_top1", final.get("top1")) != final.get("top1")
+        own = f", test top-1 {final['exported_top1']:.4f}" if differs else ""
+        rows["recommended here"] = f"{result.exported}{own}, {final['size_mb']:.2f} MB{latency}"
     if "int8_top1" in final:
         rows["int8 file"] = f"test top-1 {final['int8_top1']:.4f}, agreement {final['int8_agreement']:.2%}"
     if "int8_hamming_loss" in final:

@@ -23,6 +23,8 @@ TAKEN = {
     "int8_top1",
     "int8_agreement",
     "int8_hamming_loss",
+    "exported_top1",
+    "exported_hamming_loss",
 }
 #: Most characters of a class whose metric is monitored.
 MOST_CHARACTERS = 180

@@ -254,8 +254,8 @@ def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[st
             continue
         front = set(verdict.front_of(points, order, column))
         dots = [
-            charts.Dot(run.label, run.title, column.value(run.final) or 0, run.final[metric.name], colors[run.label],
-                       run.label in front)
+            charts.Dot(run.label, run.title, column.value(run.final) or 0, verdict.reached(run, metric, column),
+                       colors[run.label], run.label in front)
             for run in order if run.label in points
         ]  # fmt: skip
         labels = ", ".join(sorted(front, key=int))
@@ -274,7 +274,9 @@ def _curves(order: Sequence[Run], colors: dict[str, int | None]) -> list[str]:
     # Total losses of different modes are not comparable.
     entropy = "train/loss/ce/student"
     comparable = all(entropy in run.curves for run in order)
-    names = {entropy: "training cross entropy"} if comparable else {"train/loss": "training loss"}
+    kd = any(isinstance(mimic, cfg.Kd) for run in order if run.config for mimic in run.config.mimics.values())
+    weighted = " as it counts in the loss: × (1 - α) with KD" if kd else ""
+    names = {entropy: f"training cross entropy{weighted}"} if comparable else {"train/loss": "training loss"}
     many = subject.headline_in(order) is MANY[0]
     metrics = {metric.name: metric for metric in (MANY if many else METRICS) if metric.is_prominent}
     metrics |= {run.metric.name: run.metric for run in order}

@@ -14,7 +14,7 @@ from .subject import Run
 #: Fraction of the best run's cost below which another one counts as cheaper; smaller savings are noise or not worth it.
 WORTH = 0.9
 #: The costs that a cheaper run is recommended for, in words.
-NAMED = {costs.LATENCY: "time", costs.SIZE: "bytes", costs.MACS: "MACs"}
+NAMED = {costs.LATENCY: "latency", costs.SIZE: "bytes", costs.MACS: "MACs"}
 
 
 @dataclass
@@ -110,7 +110,10 @@ def _number_on_test(order: Sequence[Run], metric: Metric) -> str:
 
 def _score(run: Run, metric: Metric) -> float:
     """A final metric, negated if lower is better."""
-    value = float(run.final.get(metric.name, math.nan))
+    return _signed(float(run.final.get(metric.name, math.nan)), metric)
+
+
+def _signed(value: float, metric: Metric) -> float:
     return -value if metric.goal is Goal.min else value
 
 
@@ -132,7 +135,16 @@ def pareto_points(subjects: Sequence[Run], column: costs.Column) -> dict[str, tu
     """Label → (deciding metric, higher is better; negated cost) of the finished runs that have the cost."""
     metric = subject.compared_by(subjects)
     values = {run.label: (run, column.value(run.final)) for run in subjects if run.finished}
-    return {label: (_score(run, metric), -value) for label, (run, value) in values.items() if value is not None}
+    return {
+        label: (_signed(reached(run, metric, column), metric), -value)
+        for label, (run, value) in values.items() if value is not None
+    }  # fmt: skip
+
+
+def reached(run: Run, metric: Metric, column: costs.Column) -> float:
+    """A final metric; beside bytes or latency, which are of the recommended file, that of the file if it is known."""
+    name = f"exported_{metric.name}" if column in (costs.SIZE, costs.LATENCY) else metric.name
+    return float(run.final.get(name, run.final.get(metric.name, math.nan)))
 
 
 def front_of(points: dict[str, tuple[float, float]], runs: Sequence[Run], column: costs.Column) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+import time
 from pathlib import Path
 
 from paddle import nn
@@ -14,6 +15,7 @@ from .. import config as cfg
 from .. import device, terminal
 from ..checkpoints import checkpoint, fitting, weights
 from ..compression import ptq
+from ..data import EvalLoader
 from ..errors import DiskError, UserError
 from ..kernels.layers import stock
 from ..metrics.names import monitored
@@ -38,7 +40,12 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     """Test the best weights, export them, draw the plots and write `result.json`."""
     training, deployed = run.training, run.config.deploy.network
     _forget_training(training)
+    began = time.perf_counter()
     thresholds, reference = _load_best(directory, run, journal)
+    best = _best(training)
+    if isinstance(run.config.compression, cfg.Ptq):
+        seconds += time.perf_counter() - began
+        best = _validated_again(run, best, thresholds, journal)
     terminal.say(f"Testing the {'last' if training.loaders.val is None else 'best'} weights …")
     tested = _test(run, thresholds, journal)
     # The student's metrics are also stored without the network's name.
@@ -53,7 +60,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
         measured, recommended = _deploy(directory, run, tested, reference, journal)
         final |= measured
     _log(journal, training, "final", final)
-    progress, best = training.progress, _best(training)
+    progress = training.progress
     if best is not None:
         journal.metrics(progress.step, progress.epochs_begun, {MONITORED: best})
     results.write(
@@ -78,7 +85,7 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
 
 
 def _best(training: Training) -> float | None:
-    """The best value of the monitored metric; NaN if it was never a number, None if nothing was validated."""
+    """The best value of the monitored metric in training; NaN if it was never a number, None without validation."""
     if training.loaders.val is None:
         return None
     return math.nan if training.progress.best is None else training.progress.best
@@ -124,6 +131,23 @@ def _quantize(
     accelerate(run.config, networks)
     folder = checkpoint.save_final(directory, networks)
     journal.append("checkpoint", name=folder.name, better=False, final=True)
+
+
+def _validated_again(
+    run: Experiment, before: float | None, thresholds: dict[str, list[float]], journal: Journal
+) -> float | None:
+    """The monitored metric of the quantized networks: runs are compared by what they are in the end."""
+    training, split = run.training, run.training.loaders.source.val
+    if split is None or before is None:
+        return before
+    name = monitored(run.config.train.monitor)
+    evaluation = evaluate(
+        training.networks, EvalLoader(split, run.config.data), training.precision, training.k,
+        metrics=training.metrics, chosen=thresholds,
+    )  # fmt: skip
+    value = evaluation.values[name]
+    tell(journal, f"val/{name} is {value:.4f} after quantization, {before:.4f} before")
+    return value
 
 
 def _tell_of(journal: Journal, network: str, text: str) -> None:

@@ -20,6 +20,13 @@ def test_what_integers_made_of_a_network_has_columns_where_a_run_has_them():
     assert [column.text(plain) for column in more] == ["", ""]
 
 
+def test_the_recommended_file_has_a_column_where_it_differs_from_its_network():
+    same = {"top1": 0.9, "exported_top1": 0.9}
+    assert costs.columns([same, {"top1": 0.8}]) == costs.COSTS
+    [column] = costs.columns([same, {"top1": 0.9, "exported_top1": 0.8}])[len(costs.COSTS) :]
+    assert (column.heading, column.text(same)) == ("file top-1", "0.9000")
+
+
 @pytest.mark.parametrize("has_integers", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_report_has_the_int8_files_own_top1(finished, tmp_path, has_integers):
     shutil.copytree(finished / "run", tmp_path / "run")

@@ -102,7 +102,8 @@ def test_a_run_is_recommended_for_what_it_saves_alone(tmp_path):
     decided = verdict.of(found)
     assert decided.cheaper.label == "1"
     assert decided.reasons[-1].endswith(
-        "needs 0.50 × the time and 0.25 × the MACs, but 3.72 × the bytes: the one to deploy where the time counts."
+        "needs 0.50 × the latency and 0.25 × the MACs, but 3.72 × the bytes: the one to deploy where the latency "
+        "counts."
     )
 
 
@@ -135,6 +136,13 @@ def test_a_loss_is_the_better_the_lower_it_is_on_the_front_too(tmp_path):
     said = {"goal": cfg.Goal.min, "monitor": "val/student/loss"}
     found = [run(tmp_path, n, value, 0.9, 1e6 * (3 - n), loss=value, **said) for n, value in enumerate((0.1, 0.3, 0.2))]
     assert sorted(costs.front(verdict.pareto_points(found, costs.MACS))) == ["0", "2"]
+
+
+def test_beside_the_bytes_of_a_file_stands_what_that_file_reaches(tmp_path):
+    sizes = {"size_mb": 3.0, "exported_top1": 0.5}, {"size_mb": 6.0}
+    found = [run(tmp_path, number, 0.9, 0.9, **values) for number, values in enumerate(sizes)]
+    assert verdict.pareto_points(found, costs.SIZE) == {"0": (0.5, -3.0), "1": (0.9, -6.0)}
+    assert {top1 for top1, _ in verdict.pareto_points(found, costs.MACS).values()} == {0.9}
 
 
 def test_a_cheaper_run_within_one_standard_error_is_named(tmp_path):

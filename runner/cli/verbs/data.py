@@ -60,10 +60,12 @@ def main(arguments: list[str]) -> int:
     numbers, duplicates = about.of(source, looked, config.data)
     _show(numbers, about.counts(source), source.classes)
     device.load_paddle(config.train.threads)
-    commands = terminal.command("data", *arguments), terminal.command(*options.overrides)
-    data_page.write(page, data_page.Subject(config, source, looked, numbers, duplicates, *commands))
+    refused = looked.broken and getattr(config.data, "on_error", None) is not cfg.OnError.skip
+    training = terminal.command(*options.overrides, *["data.on_error=skip"] * bool(refused))
+    again = terminal.command("data", *arguments)
+    data_page.write(page, data_page.Subject(config, source, looked, numbers, duplicates, again, training))
     screen().print(f"Page     {os.path.relpath(page)}", soft_wrap=True)
-    if looked.broken and getattr(config.data, "on_error", None) is not cfg.OnError.skip:
+    if refused:
         raise DataError(check.refusal(looked, numbers.name, listing))
     return 0
 

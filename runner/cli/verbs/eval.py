@@ -7,6 +7,7 @@ import argparse
 from rich import box
 from rich.table import Table
 
+from ... import config as cfg
 from ...files import to_json
 from ...metrics.names import present
 from ...runs.journal import RESULT
@@ -58,9 +59,11 @@ def main(arguments: list[str]) -> int:
     console.print(table)
     for note in measured.notes:
         console.print(note, soft_wrap=True, markup=False)
-    # A run that was stopped has no final weights yet.
-    is_complete = (directory / RESULT).is_file()
-    which = options.weights if is_complete or options.weights != "final" else "best"
+    which = options.weights
+    if which == "final":
+        # A run that was stopped has not been quantized yet.
+        is_quantized = isinstance(config.compression, cfg.Ptq) and (directory / RESULT).is_file()
+        which = "best, then quantized" if is_quantized else "best"
     line = f"Measured {measured.images}, with the {which} weights of {options.run}"
     console.print(line, soft_wrap=True, markup=False)
     return 0

@@ -208,9 +208,13 @@ def _show(measured: Effects) -> None:
             count = terminal.counted(rounded.changed, "prediction")
         screen().print(f"Quantization changes {count} {of}{rest}", soft_wrap=True)
     if pruned := measured.pruned:
-        shares = [after / before - 1 for before, after in (pruned.macs, pruned.params)]
-        others = "" if pruned.changed is None else f", {terminal.counted(pruned.changed, 'prediction')} {of} changed"
-        screen().print(f"Pruning removed {shares[0]:+.1%} MACs, {shares[1]:+.1%} parameters{others}", soft_wrap=True)
+        shares = [1 - after / before for before, after in (pruned.macs, pruned.params)]
+        screen().print(
+            f"Pruning removed {shares[0]:.1%} of the MACs, {shares[1]:.1%} of the parameters", soft_wrap=True
+        )
+        if pruned.changed is not None:
+            count, origin = terminal.counted(pruned.changed, "prediction"), pruned.origin or "the network before it"
+            screen().print(f"Pruning and training since {origin} changed {count} {of}", soft_wrap=True)
 
 
 def _class(name: str, classes: list[str]) -> int:

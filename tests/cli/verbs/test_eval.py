@@ -50,7 +50,7 @@ def test_another_set_that_is_not_divided_is_measured_whole(folder):
     write(folder / "other", each=1)
     assert measured(folder, "data.root=other") == (3, "all 3 images of other")
     done = run("eval", "run", "data.root=other", cwd=folder)
-    assert done.stdout.splitlines()[-1] == "Measured all 3 images of other, with the final weights of run"
+    assert done.stdout.splitlines()[-1] == "Measured all 3 images of other, with the best weights of run"
 
 
 def test_splits_and_all_of_them_can_be_asked_for(folder):
