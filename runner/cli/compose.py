@@ -222,7 +222,7 @@ def _explained(error: BaseException, overrides: Sequence[str], folder: Path | No
         case InterpolationResolutionError():
             return without_value(error)
         case ValidationError():
-            return _misfit(error)
+            return _misfit(error, overrides)
         case OverflowError() if place := FULL_KEY.search(str(error)):
             return ConfigError(f"{place[1]}: the number is too large.")
         case KeyValidationError(full_key=str(key)):
@@ -248,8 +248,12 @@ def _unknown_key(error: ConfigAttributeError | ConfigKeyError, overrides: Sequen
     return unknown_key(key, valid, all_keys, override)
 
 
-def _misfit(error: ValidationError) -> ConfigError:
+def _misfit(error: ValidationError, overrides: Sequence[str]) -> ConfigError:
     """The error for a value of the wrong type; shows how to write lists and mappings."""
+    below = f"{error.full_key}."
+    if inner := next((text for text in overrides if text.lstrip("+~").startswith(below)), ""):
+        name = re.split("[.=]", inner.lstrip("+~").removeprefix(below))[0]
+        return ConfigError(f"{error.full_key} is a single value and has no key '{name}'. Write {error.full_key}=VALUE")
     message = f"{error.full_key}: {_first_line(error)}"
     if Callback.__name__ in message:
         message += "\nCallbacks are a list: 'train.callbacks=[{target:package.module:callable}]'"

@@ -132,7 +132,7 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
     names = [[label_text(of[place], classes) for of in (predictions.labels, predictions.classes)] for place in worst]
     is_long = any(len(" → ".join(pair)) > FITTING for pair in names)
     cell_height = CELL[1] + is_long * LINE
-    figure = Figure(figsize=(1.4 * COLUMNS, 1.25 * cell_height * rows))
+    figure = Figure(figsize=(1.4 * COLUMNS, 1.25 * (cell_height * rows + 0.2)))
     # One axes for all pictures: an axes each would take as long as drawing all of them in one.
     panel = figure.subplots()
     panel.axis("off")
@@ -150,7 +150,7 @@ def mistakes(predictions: Predictions, split: Split, classes: list[str]) -> Figu
         decision = ("\n→ " if is_long else " → ").join(map(_fitting, names[number]))
         caption = f"{decision}\n{predictions.confidence[place]:.0%}"
         panel.text(middle, bottom - height - 0.05, caption, ha="center", va="bottom", fontsize=7 if is_long else 8)
-    panel.set(xlim=(0, COLUMNS * CELL[0]), ylim=(rows * cell_height - 0.2, 0))
+    panel.set(xlim=(0, COLUMNS * CELL[0]), ylim=(rows * cell_height - 0.2, -0.2))
     return figure
 
 

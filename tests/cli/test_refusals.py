@@ -52,6 +52,7 @@ CONFIG_ERRORS = [
     (["hydra.run.dir=a/b/" + "x" * 300], ["255 bytes"]),
     (["model.kwargs.a=b c)"], ["cannot be parsed", "\"model.kwargs.a='b c)'\""]),
     (["optimizer.lr=fast"], ["optimizer.lr", "could not be converted to Float"]),
+    (["train.ema.enabled=true"], ["train.ema is a single value and has no key 'enabled'. Write train.ema=VALUE"]),
     (["optimizer=adam"], ["no optimizer=adam", "Did you mean 'adamw'?", "momentum"]),
     (["+optimizer.foo=1"], ["no key 'foo' in 'optimizer'"]),
     (["data.batch_size=-5"], ["data.batch_size=-5", "at least 1"]),
