@@ -120,13 +120,15 @@ class Task:
     dense: list[str] = field(default_factory=list)
     trained: list[str] = field(default_factory=list)
     """Of the recipes that train."""
+    pruned: list[str] = field(default_factory=list)
+    """Of those that lose filters: what is left of the network learns as long as the dense one did."""
     cuts: tuple[int, int] = (2, 1)
     """How often a network is pruned gradually, and every how many epochs."""
 
 
 TASKS = {
     "digits": Task(cuts=(4, 2)),
-    "fashion_mnist": Task(["data=fashion_mnist"], ["train.epochs=6"], ["train.epochs=3"]),
+    "fashion_mnist": Task(["data=fashion_mnist"], ["train.epochs=6"], ["train.epochs=3"], ["train.epochs=6"]),
     # As `experiment=finetune/defects` has it, which the recipes of compression take the place of.
     "defects": Task(
         [
@@ -137,6 +139,7 @@ TASKS = {
         ],
         ["optimizer.lr=0.001", "train.epochs=16", "train.ema=0.99"],
         ["train.epochs=6"],
+        ["train.epochs=16", "train.ema=0.99"],
     ),
 }  # fmt: skip
 
@@ -156,8 +159,8 @@ def task(name: str) -> Task:
 QUICK = Task(
     ["data.limit=80", "data.batch_size=16", "model=mobilenet_v3_small_x0_35", "deploy.bench_s=0.01"],
     ["train.epochs=4", "schedule.warmup_epochs=0"], ["train.epochs=4", "schedule.warmup_epochs=0"],
+    ["compression.prune.channel_multiple=1", "compression.prune.batches=2"],
 )  # fmt: skip
-QUICK_PRUNED = ["compression.prune.channel_multiple=1", "compression.prune.batches=2"]
 COLUMNS = (
     "method", "test top-1", "points lost", "int8 lost", "agreement", "MACs", "parameters", "int8 bytes", "bits",
     "latency", "seconds", "behind the best of its kind",
@@ -213,9 +216,9 @@ def compressed(name: str, of_set: Task) -> list[str]:
     """The overrides of a method on a set, without those of all runs."""
     changes = METHODS[name].changes
     trained = of_set.trained if "experiment=compress/ptq" not in changes else []
-    quick = QUICK_PRUNED if of_set is QUICK and any("prune" in word for word in changes) else []
+    pruned = of_set.pruned if any("prune" in word or "fpgm" in word for word in changes) else []
     cuts = zip(("parts", "every_epochs"), of_set.cuts, strict=True) if name == GRADUAL else ()
-    return [*changes, *trained, *quick, *(f"compression.prune.{key}={value}" for key, value in cuts)]
+    return [*changes, *trained, *pruned, *(f"compression.prune.{key}={value}" for key, value in cuts)]
 
 
 def run(directory: Path, overrides: list[str]) -> dict[str, Any]:
