@@ -23,8 +23,10 @@ def adapt_input(called: str, network: nn.Layer, source: cfg.Data, target: cfg.Da
     is_same = source.channels == target.channels and np.allclose(matrix, np.eye(source.channels)) and not shift.any()
     if is_same and source.size == target.size:
         return
-    size = "×".join(map(str, target.size))
-    notes.append(f"{called}: it sees the images in its own normalisation and in {size} pixels")
+    size, given = ("×".join(map(str, data.size)) for data in (target, source))
+    same = target.size[0] if target.size[0] == target.size[1] else f"[{target.size[0]},{target.size[1]}]"
+    scaled = f", scaled from {given}: data.image_size={same} would spare it the blur" if size != given else ""
+    notes.append(f"{called}: it sees the images in its own normalisation and in {size} pixels{scaled}")
     convert = functools.partial(_convert, matrix=matrix, shift=shift)
 
     def convert_input(_layer: nn.Layer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
