@@ -64,6 +64,8 @@ def prune_where_due(training: Training, window: Window, observer: Observer) -> N
     while pruner and progress.batch == 0 and progress.step < training.steps and pruner.is_due(progress.epoch):
         if training.ranks.any_rank(observer.stopping()):
             raise Stopped
+        # As after a resumption here: what trains from this step on is not frozen in the cut either.
+        training.freezing.follow(progress.step)
         observer.noted(pruner.cut(training))
         window.restart_clock()
 

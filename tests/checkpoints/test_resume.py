@@ -98,6 +98,10 @@ COMPOSITIONS = {
         "compression.prune.criterion=bn_scale", "compression.prune.sparsity=0.001", "compression.prune.begin_epoch=1",
         "train.accumulate=2",
     ],
+    "pruned where a frozen part begins to train": [
+        SMALL, "compression=fpgm", "compression.prune.begin_epoch=1", "compression.prune.skip=[conv2.*]",
+        "model.freeze=[conv2]", "model.freeze_epochs=1",
+    ],
     "head first, then all, averages": [SMALL, "model.freeze=[backbone]", "model.freeze_epochs=1", "train.ema=0.9"],
     "head first, then all, quantized, two optimizers": [
         SMALL, "mode=cls_distill_multiopt", "optimizer@mode.peer_optimizer=momentum", "compression=qat",
@@ -107,14 +111,15 @@ COMPOSITIONS = {
 }  # fmt: skip
 
 
-#: Those with convolutions that the fast suite resumes.
-CONVOLUTIONAL = (
-    "hints, ramps, two optimizers, averages",
-    "dropout, augmented",
-    "peers, quantized, features",
-    "pruned in stages, averages",
-    "head first, then all, averages",
-)
+#: Those with convolutions that the fast suite resumes, and behind which step.
+CONVOLUTIONAL = {
+    "hints, ramps, two optimizers, averages": 9,
+    "dropout, augmented": 9,
+    "peers, quantized, features": 9,
+    "pruned in stages, averages": 9,
+    "pruned where a frozen part begins to train": 6,
+    "head first, then all, averages": 9,
+}
 
 
 class Keeping:
@@ -171,7 +176,7 @@ def uninterrupted(tmp_path_factory, config_of):
 
 def stops(name):
     """Steps to stop behind: within an epoch, behind a checkpoint within one, and at its end."""
-    quick = (4, 6, 9) if LINEAR[0] in COMPOSITIONS[name] else (9,) if name in CONVOLUTIONAL else ()
+    quick = (4, 6, 9) if LINEAR[0] in COMPOSITIONS[name] else (CONVOLUTIONAL.get(name),)
     return [pytest.param(name, stop, marks=[] if stop in quick else pytest.mark.slow) for stop in (4, 6, 9)]
 
 
