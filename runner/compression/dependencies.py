@@ -31,6 +31,8 @@ class Group:
     """The same with depthwise convolutions."""
     cuts: dict[tuple[str, int], np.ndarray]
     """(parameter, axis) → int64 [units, n]: the channels of each unit there."""
+    readers: list[tuple[str, int]]
+    """Those of the weights that sum over these channels: of the layers that read them."""
 
     @property
     def units(self) -> int:
@@ -68,7 +70,8 @@ def _groups(network: nn.Layer, input_shape: tuple[int, int, int]) -> list[Group]
     }
     order = {weight: number for number, weight in enumerate(convolutions)}
     alike: dict[tuple[tuple[str, int, int], ...], list[dict[tuple[str, int], list[int]]]] = defaultdict(list)
-    for places in follow(network, input_shape).classes():
+    labels = follow(network, input_shape)
+    for places in labels.classes():
         unit: dict[tuple[str, int], list[int]] = defaultdict(list)
         for parameter, axis, index in places:
             unit[parameter, axis].append(index)
@@ -77,14 +80,14 @@ def _groups(network: nn.Layer, input_shape: tuple[int, int, int]) -> list[Group]
     groups = []
     for units in alike.values():
         weights = sorted({name for name, axis in units[0] if axis == 0 and name in order}, key=order.__getitem__)
-        full = [name for name in weights if convolutions[name].weight.shape[1] > 1 or convolutions[name]._groups == 1]
+        full = [name for name in weights if not shapes.is_depthwise(convolutions[name])]
         if not full:
             continue
         first = full[0], 0
         units.sort(key=lambda unit: min(unit[first]))
         cuts = {key: np.array([unit[key] for unit in units]) for key in units[0]}
         layers, members = ([name.removesuffix("weight").removesuffix(".") for name in some] for some in (full, weights))
-        groups.append(Group(layers, members, cuts))
+        groups.append(Group(layers, members, cuts, [key for key in cuts if key in labels.summed]))
     return sorted(groups, key=lambda group: order[group.master[0]])
 
 

@@ -74,16 +74,15 @@ def scales(network: nn.Layer) -> set[str]:
 
 
 def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: Loss) -> list[np.ndarray]:
-    """Mean over batches of the squared first-order change of the loss when a unit's outputs become zero.
+    """Mean over batches of the squared first-order change of the loss when a unit's channels become zero.
 
-    That change is γ·∂γ + β·∂β, summed over the normalisation layers of a unit; without one, w·∂w summed over its
-    filters and biases (Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, eq. 8, with the
-    gates after BatchNorm: for a filter before it the sum is zero, since BatchNorm ignores its scale). The network
-    computes as in an evaluation; its modes, gradients and the random state are restored afterwards.
+    That change is the sum of w·∂L/∂w over the weights that read these channels: Σ a·∂L/∂a of their values a, since
+    nothing else depends on those (Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, eq. 8,
+    with a gate where a channel is read: before a normalisation it would change nothing). The network computes as in an
+    evaluation; its modes, gradients and the random state are restored afterwards.
     """
-    own, norm_scales = network.state_dict(), scales(network)
-    gates = [_gates(group, own, norm_scales) for group in groups]
-    parameters = {name: own[name] for names in gates for name in names}
+    own = network.state_dict()
+    parameters = {name: own[name] for group in groups for name, _ in group.readers}
     frozen = [parameter for parameter in parameters.values() if parameter.stop_gradient]
     sums = [np.zeros(group.units) for group in groups]
     count = 0
@@ -95,11 +94,12 @@ def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: L
             for images, labels in batches:
                 gradients = paddle.grad(loss(network(images), labels), list(parameters.values()), allow_unused=True)
                 change = {
-                    name: np.zeros(value.shape) if gradient is None else (gradient * value).numpy().astype(np.float64)
+                    name: paddle.zeros_like(value) if gradient is None else gradient * value
                     for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
                 }
-                for group, names, total in zip(groups, gates, sums, strict=True):
-                    total += np.sum([_summed(_by_channel(change[name]), group.cuts[name, 0]) for name in names], 0) ** 2
+                for group, total in zip(groups, sums, strict=True):
+                    parts = [_summed(_along(change[key[0]], key[1]), group.cuts[key]) for key in group.readers]
+                    total += np.sum(parts, axis=0) ** 2
                 count += 1
     finally:
         for parameter in frozen:
@@ -107,24 +107,15 @@ def taylor(network: nn.Layer, groups: Sequence[Group], batches: Batches, loss: L
     return [total / max(1, count) for total in sums]
 
 
-def _gates(group: Group, own: dict[str, Tensor], norm_scales: set[str]) -> list[str]:
-    """Parameters which, scaled together, scale all outputs of a unit."""
-    first = [name for name, _ in _first_axis(group)]
-    norms = [name for name in first if name in norm_scales]
-    biases = [name.removesuffix("weight") + "bias" for name in norms]
-    if norms:
-        return norms + [name for name in biases if name in own]
-    convolutions = [f"{layer}.weight" for layer in group.layers]
-    biases = [f"{layer}.bias" for layer in group.layers]
-    return convolutions + [name for name in biases if name in first]
-
-
 def _first_axis(group: Group) -> list[tuple[str, np.ndarray]]:
     return [(name, indices) for (name, axis), indices in group.cuts.items() if axis == 0]
 
 
-def _by_channel(values: np.ndarray) -> np.ndarray:
-    return values.reshape(len(values), -1).sum(axis=1)
+def _along(values: Tensor, axis: int) -> np.ndarray:
+    """Sums over all other axes."""
+    others = [place for place in range(values.ndim) if place != axis]
+    sums: np.ndarray = values.sum(others).numpy()
+    return sums
 
 
 def _summed(values: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ class Labels:
         self._parents = [BOUND]
         self._places: list[Place | None] = [None]
         self._known: dict[tuple[str, int], np.ndarray] = {}
+        self.summed: set[tuple[str, int]] = set()
+        """(parameter, axis) of the weights that sum over channels: what reads those."""
 
     def of(self, parameter: str, axis: int, size: int) -> np.ndarray:
         """The labels [size] of a parameter along an axis."""

@@ -12,6 +12,8 @@ from paddle import Tensor, nn
 from ..errors import CheckpointError
 from ..terminal import counted, word_for
 
+#: On convolutions that had several channels in each group: with one they lose no groups, as depthwise ones do.
+_KEEPS_GROUPS = "_keeps_groups"
 #: Parameter → axis → the remaining channels along it, in order; lists, for JSON.
 Kept: TypeAlias = dict[str, dict[int, list[int]]]
 
@@ -64,7 +66,7 @@ def replace(network: nn.Layer, values: Mapping[str, np.ndarray], groups: Mapping
     for name, value in values.items():
         put(own[name], value)
     sync_attributes(network)
-    for name, layer in _convolutions(network):
+    for name, layer in convolutions(network):
         if groups and layer._groups != groups[name]:
             layer._groups = groups[name]
             layer._in_channels = layer.weight.shape[1] * layer._groups
@@ -72,10 +74,16 @@ def replace(network: nn.Layer, values: Mapping[str, np.ndarray], groups: Mapping
 
 def groups(network: nn.Layer) -> dict[str, int]:
     """Convolution → its groups."""
-    return {name: layer._groups for name, layer in _convolutions(network)}
+    return {name: layer._groups for name, layer in convolutions(network)}
 
 
-def _convolutions(network: nn.Layer) -> Iterator[tuple[str, nn.Conv2D]]:
+def is_depthwise(layer: nn.Conv2D) -> bool:
+    """Whether each channel of a convolution, before any was removed, is a group of its own."""
+    return layer._groups > 1 and layer._in_channels == layer._groups and not hasattr(layer, _KEEPS_GROUPS)
+
+
+def convolutions(network: nn.Layer) -> Iterator[tuple[str, nn.Conv2D]]:
+    """Names and layers of a network's convolutions."""
     for name, layer in network.named_sublayers(include_self=True):
         if isinstance(layer, nn.Conv2D):
             yield name, layer
@@ -98,9 +106,11 @@ def sync_attributes(network: nn.Layer) -> None:
         match layer:
             case nn.Conv2D():
                 filters, width = layer.weight.shape[:2]
-                if layer._groups > 1 and layer._in_channels == layer._groups:
-                    # Depthwise: whole groups were removed.
+                if is_depthwise(layer):
+                    # Whole groups were removed.
                     layer._groups = layer._groups * filters // layer._out_channels
+                elif layer._groups > 1:
+                    setattr(layer, _KEEPS_GROUPS, True)
                 layer._out_channels, layer._in_channels = filters, width * layer._groups
             case nn.layer.norm._BatchNormBase():
                 layer._num_features = layer._mean.shape[0]
@@ -110,4 +120,4 @@ def sync_attributes(network: nn.Layer) -> None:
 
 def channels(network: nn.Layer) -> dict[str, int]:
     """Convolution → its filters."""
-    return {name: layer.weight.shape[0] for name, layer in _convolutions(network)}
+    return {name: layer.weight.shape[0] for name, layer in convolutions(network)}

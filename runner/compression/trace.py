@@ -12,6 +12,7 @@ from paddle import nn
 
 from ..errors import ConfigError, telling_line
 from ..models.input_check import preserved
+from . import shapes
 from .labels import BOUND, FREE, Labels
 
 #: Operators that act on each channel separately.
@@ -52,7 +53,8 @@ def follow(network: nn.Layer, input_shape: tuple[int, int, int]) -> Labels:
             f"{type(network).__name__} cannot be traced for pruning. Choose another model, or compression=none.\n"
             f"The reason: {telling_line(error)}"
         ) from error
-    reader = _Reader({tensor.name: name for name, tensor in network.state_dict().items()})
+    depthwise = {layer.weight.name for _, layer in shapes.convolutions(network) if shapes.is_depthwise(layer)}
+    reader = _Reader({tensor.name: name for name, tensor in network.state_dict().items()}, depthwise)
     for operator in traced.main_program.global_block().ops:
         reader.read(operator)
     for output in traced.outputs:
@@ -67,9 +69,10 @@ def _shape(value: Any) -> list[int]:
 class _Reader:
     """The labels of a program's values so far."""
 
-    def __init__(self, structured: dict[str, str]) -> None:
+    def __init__(self, structured: dict[str, str], depthwise: set[str]) -> None:
         self.labels = Labels()
         self._structured = structured
+        self._depthwise = {structured[name] for name in depthwise}
         self._parameters: dict[str, str] = {}
         self._values: dict[str, np.ndarray] = {}
         self._lists: dict[str, list[Any]] = {}
@@ -167,17 +170,22 @@ class _Reader:
     def _axis(self, parameter: Any, axis: int) -> np.ndarray:
         return self.labels.of(self._parameters[parameter.id], axis, _shape(parameter)[axis])
 
+    def _summed(self, weight: Any, axis: int) -> np.ndarray:
+        """The labels of a weight along the axis over which it sums."""
+        self.labels.summed.add((self._parameters[weight.id], axis))
+        return self._axis(weight, axis)
+
     def _convolution(self, groups: int, images: Any, weight: Any) -> np.ndarray | None:
         labels = self.of(images)
         if weight.id not in self._parameters or any(size > 1 for size in (labels.shape[0], *labels.shape[2:])):
             return None
         (filters, width), channels = _shape(weight)[:2], _shape(images)[1]
         own, out = np.broadcast_to(labels.ravel(), channels), self._axis(weight, 0)
-        if width == 1 and groups > 1:
-            # Depthwise: whole groups go away.
+        if self._parameters[weight.id] in self._depthwise:
+            # Whole groups go away.
             self.labels.bind(own.repeat(filters // groups), out)
         else:
-            self.labels.bind(own.reshape(groups, width), self._axis(weight, 1))
+            self.labels.bind(own.reshape(groups, width), self._summed(weight, 1))
             # Every group loses as many channels as the others.
             of_groups = out.reshape(groups, -1)
             self.labels.bind(of_groups, of_groups[:1])
@@ -199,7 +207,7 @@ class _Reader:
         if not plain or any(size > 1 for size in labels.shape[:-1]):
             return None
         summed, out = (1, 0) if attributes.get("transpose_y") else (0, 1)
-        self.labels.bind(labels, self._axis(weight, summed))
+        self.labels.bind(labels, self._summed(weight, summed))
         result = self._axis(weight, out)
         for bias in inputs[2:]:
             result = self.labels.bind(result, self._axis(bias, 0))

@@ -111,6 +111,33 @@ def test_taylor_scores_are_the_squared_changes_of_the_loss_by_differences():
     np.testing.assert_allclose(own[::9], expected[::9], rtol=0.1, atol=1e-4 * own.max())
 
 
+def test_taylor_scores_are_those_of_what_is_read_where_normalisations_follow_each_other():
+    paddle.seed(0)
+    network = nn.Sequential(
+        nn.Conv2D(3, 8, 3, stride=2), nn.BatchNorm2D(8), nn.Hardswish(), nn.Conv2D(8, 8, 3, groups=8), nn.BatchNorm2D(8),
+        nn.Hardswish(), nn.Conv2D(8, 8, 1), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    for layer in (network[1], network[4]):
+        for tensor in (layer.weight, layer.bias):
+            tensor.set_value(random.normal(size=8).astype(np.float32))
+    [group] = [group for group in dependencies.find(network, SHAPE) if group.layers == ["0"]]
+    assert group.readers == [("6.weight", 1)]
+    gates, expected = paddle.ones([8]), np.zeros(8)
+    network[5].register_forward_post_hook(lambda _layer, _inputs, maps: maps * gates.reshape([1, 8, 1, 1]))
+    network.eval()
+    with paddle.no_grad():
+        for place, (images, labels) in itertools.product(range(8), batches()):
+            losses = []
+            for factor in (1.01, 0.99):
+                gates[place] = factor
+                losses.append(float(F.cross_entropy(network(images), labels)))
+            gates[place] = 1.0
+            expected[place] += ((losses[0] - losses[1]) / 0.02) ** 2 / 2
+    own = importance.taylor(network, [group], batches(), F.cross_entropy)[0]
+    np.testing.assert_allclose(own, expected, rtol=0.05, atol=1e-3 * own.max())
+
+
 def test_taylor_leaves_modes_gradients_and_chance_alone():
     network = built(KINDS["resnet18"])
     # Finding what can be cut tries it, which lets gradients go.

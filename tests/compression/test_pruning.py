@@ -320,9 +320,9 @@ def test_functions_in_place_of_layers_and_means_are_followed():
 class Grouped(nn.Sequential):
     """A convolution in two groups between others."""
 
-    def __init__(self):
+    def __init__(self, groups=2):
         super().__init__(
-            nn.Conv2D(3, 16, 3), nn.ReLU(), nn.Conv2D(16, 16, 3, groups=2), nn.ReLU(), nn.Conv2D(16, 16, 3), nn.ReLU(),
+            nn.Conv2D(3, 16, 3), nn.ReLU(), nn.Conv2D(16, 16, 3, groups=groups), nn.ReLU(), nn.Conv2D(16, 16, 3), nn.ReLU(),
             nn.Conv2D(16, 16, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(16, 10),
         )  # fmt: skip
 
@@ -334,6 +334,22 @@ def test_every_group_of_a_convolution_loses_as_many_channels():
     assert network[2].weight.shape == [8, 4, 3, 3]
     assert network[2]._groups == 2
     assert network(paddle.zeros([2, 3, 32, 32])).shape == [2, 10]
+
+
+@pytest.mark.parametrize("ratios", [[0.75, 0.5], [0.5, 0.5, 0.5]])
+def test_groups_with_one_channel_left_stay_and_the_network_can_be_built_again(ratios):
+    network, again = Grouped(groups=4), Grouped(groups=4)
+    for ratio in ratios:
+        pruned(network, ratio=ratio, channel_multiple=1)
+    assert network[2].weight.shape == [4, 1, 3, 3]
+    assert network[2]._groups == 4
+    state = network.state_dict()
+    shapes.shrink(again, {name: value.shape for name, value in state.items()}, "here")
+    again.set_state_dict(state)
+    images = paddle.randn([2, 3, 32, 32])
+    np.testing.assert_array_equal(again(images).numpy(), network(images).numpy())
+    pruned(again, ratio=0.5, channel_multiple=1)
+    assert again[2]._groups == 4
 
 
 class Ordered(nn.Layer):
