@@ -44,7 +44,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
     """
     runnable, running, notes = _opened(folder, manifest, subject.config.deploy.threads)
     count, largest, many = 0, 1.0, subject.config.data.many
-    agreeing, correct, differences = np.zeros((3, len(running)))
+    agreeing, correct, differences, not_finite = np.zeros((4, len(running)))
     powers = np.zeros((len(running), 2))
     # A label is predicted where its logit reaches that of its threshold; above 1 - 2^-25 a float32 probability is 1.
     thresholds = np.minimum(subject.thresholds, 1 - 2.0**-25)
@@ -59,6 +59,7 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
                     continue
                 agrees, right = _compared(outputs, expected, labels, bounds)
                 agreeing[place], correct[place] = agreeing[place] + agrees, correct[place] + right
+                not_finite[place] += len(outputs) - np.isfinite(outputs).all(1).sum()
                 # NumPy's maximum propagates NaN; Python's depends on the order.
                 differences[place] = np.maximum(differences[place], np.abs(outputs - expected).max())
                 powers[place] += snr.powers(expected, outputs)
@@ -72,6 +73,9 @@ def compare(folder: Path, manifest: Manifest, subject: Subject, batches: Iterabl
         file.snr_db = min(snr.decibels(*powers[place]), MOST_DB)
         if subject.config.compression.quantize is None and file.precision == "float32":
             notes += _check_float(file, count, FLOAT_DIFFERENCE * largest)
+        elif not_finite[place]:
+            images = f"{not_finite[place]:.0f} of {terminal.counted(count, 'test image')}"
+            notes.append(f"{_named(file)}: the logits of {images} are not finite; use another file")
         elif file.agreement < subject.config.deploy.agreement:
             apart.setdefault(file.agreement, []).append(_named(file))
     measured = ("the labels of " if many else "") + terminal.counted(count, "test image")
@@ -138,16 +142,18 @@ def _compared(
     """Number of images on which a file decides as the network does (up to rounding), and correctly.
 
     outputs, expected: float32 [n, K]; labels: int64 [n]. Multi-label, with `bounds` float [K] and labels uint8 [n, K],
-    an image counts by its fraction of labels.
+    an image counts by its fraction of labels. Without finite logits nothing is decided.
     """
+    finite = np.isfinite(outputs).all(1)
     rounding = TIE * np.abs(expected).max(1)
     if bounds is not None:
         decided = outputs >= bounds
         agrees = (decided == (expected >= bounds)) | (np.abs(expected - bounds) <= rounding[:, None])
-        return float(agrees.mean(1).sum()), float((decided == labels).mean(1).sum())
+        return float(agrees.mean(1)[finite].sum()), float((decided == labels).mean(1)[finite].sum())
     classes = outputs.argmax(1)
     chosen = np.take_along_axis(expected, classes[:, None], 1)[:, 0]
-    return float((chosen >= expected.max(1) - rounding).sum()), float((classes == labels).sum())
+    agrees, right = chosen >= expected.max(1) - rounding, classes == labels
+    return float((agrees & finite).sum()), float((right & finite).sum())
 
 
 def _check_float(file: ExportedFile, count: int, tolerance: float) -> list[str]:
