@@ -41,7 +41,8 @@ def round_weights(
     """
     float_layers, layers = dict(reference.named_sublayers()), slim.fake_quantized(network)
     better = 0
-    for number, (name, layer) in enumerate(layers.items()):
+    for number, name in enumerate(side_by_side.in_order(network, layers, images[0][:1])):
+        layer = layers[name]
         rows = _rows(network, layer, reference, float_layers[name], settings.rows, images, seed + number)
         weight = _rounded(layer, rows, settings, seed + number) if rows else None
         if weight is not None:
@@ -107,9 +108,10 @@ def _unfolded(layer: slim.FakeQuantized, x: Tensor) -> Tensor | None:
     kernel, stride, dilation = layer.weight.shape[2:], _pair(layer._stride), _pair(layer._dilation)
     padding = layer._padding
     if padding == "SAME":
-        sides = []
-        for size, own, step, spread in zip(x.shape[2:], kernel, stride, dilation, strict=True):
-            total = max((math.ceil(size / step) - 1) * step + spread * (own - 1) + 1 - size, 0)
+        # Paddle ignores the dilation then.
+        sides, dilation = [], (1, 1)
+        for size, own, step in zip(x.shape[2:], kernel, stride, strict=True):
+            total = max((math.ceil(size / step) - 1) * step + own - size, 0)
             sides.append((total // 2, total - total // 2))
         (top, bottom), (left, right) = sides
         x, padding = F.pad(x, [left, right, top, bottom]), 0

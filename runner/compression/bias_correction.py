@@ -18,8 +18,9 @@ def correct(network: nn.Layer, reference: nn.Layer, images: Sequence[Tensor], re
     the running mean of the batch normalisation after it; one without either is unchanged.
     """
     float_layers = dict(reference.named_sublayers())
-    left = []
-    for name, layer in slim.fake_quantized(network).items():
+    left, layers = [], slim.fake_quantized(network)
+    for name in side_by_side.in_order(network, layers, images[0][:1]):
+        layer = layers[name]
         norm = side_by_side.norm_behind(network, layer, images[0][:1]) if layer.bias is None else None
         if layer.bias is None and norm is None:
             left.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +26,18 @@ def output(network: nn.Layer, layer: nn.Layer, images: Tensor) -> Tensor:
     with suppress(_Seen), evaluating(network, [layer.register_forward_post_hook(see)]):
         network(images)
     return seen[0]
+
+
+def in_order(network: nn.Layer, layers: Mapping[str, nn.Layer], images: Tensor) -> list[str]:
+    """Names of layers in the order of their first calls for images, which need not be the one they are defined in."""
+    called: dict[str, None] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _layer, _inputs, own=name: called.setdefault(own))
+        for name, layer in layers.items()
+    ]
+    with evaluating(network, hooks):
+        network(images)
+    return list(called)
 
 
 def norm_behind(network: nn.Layer, layer: nn.Layer, images: Tensor) -> nn.Layer | None:

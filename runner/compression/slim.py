@@ -71,9 +71,18 @@ def fake_quantize(
     )
     for name, layer in network.named_sublayers():
         layer.skip_quant = name not in chosen
+    places = [
+        (parent, name, layer)
+        for parent in network.sublayers(include_self=True)
+        for name, layer in parent._sub_layers.items()
+    ]
     # QAT.quantize would deep-copy the network for its own export, and add observers of outputs that no export here
     # reads; `onnx_format` even makes quantizers of them.
     quantizer.imperative_qat._quantize_inputs.apply(network)
+    # Of several places of one layer it replaces the first alone.
+    replaced = {id(layer): now for parent, name, layer in places if (now := parent._sub_layers[name]) is not layer}
+    for parent, name, layer in places:
+        parent._sub_layers[name] = replaced.get(id(layer), layer)
     for layer in fake_quantized(network).values():
         # Paddle writes the weight's range at every forward pass, an evaluation's too, and nobody reads it.
         layer._fake_quant_weight._parameters.pop("_scale", None)

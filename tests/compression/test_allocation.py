@@ -114,8 +114,8 @@ def test_taylor_scores_are_the_squared_changes_of_the_loss_by_differences():
 def test_taylor_scores_are_those_of_what_is_read_where_normalisations_follow_each_other():
     paddle.seed(0)
     network = nn.Sequential(
-        nn.Conv2D(3, 8, 3, stride=2), nn.BatchNorm2D(8), nn.Hardswish(), nn.Conv2D(8, 8, 3, groups=8), nn.BatchNorm2D(8),
-        nn.Hardswish(), nn.Conv2D(8, 8, 1), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(8, 10),
+        nn.Conv2D(3, 8, 3, stride=2), nn.BatchNorm2D(8), nn.Hardswish(), nn.Conv2D(8, 8, 3, groups=8),
+        nn.BatchNorm2D(8), nn.Hardswish(), nn.Conv2D(8, 8, 1), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(8, 10),
     )  # fmt: skip
     random = np.random.default_rng(0)
     for layer in (network[1], network[4]):

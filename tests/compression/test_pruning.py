@@ -322,8 +322,9 @@ class Grouped(nn.Sequential):
 
     def __init__(self, groups=2):
         super().__init__(
-            nn.Conv2D(3, 16, 3), nn.ReLU(), nn.Conv2D(16, 16, 3, groups=groups), nn.ReLU(), nn.Conv2D(16, 16, 3), nn.ReLU(),
-            nn.Conv2D(16, 16, 3), nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(16, 10),
+            nn.Conv2D(3, 16, 3), nn.ReLU(), nn.Conv2D(16, 16, 3, groups=groups), nn.ReLU(),
+            nn.Conv2D(16, 16, 3), nn.ReLU(), nn.Conv2D(16, 16, 3), nn.AdaptiveAvgPool2D(1),
+            nn.Flatten(), nn.Linear(16, 10),
         )  # fmt: skip
 
 
