@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import paddle
@@ -14,6 +16,18 @@ def substitute(network: nn.Layer) -> None:
     """Let such layers compute what they do by other operations, in place: classes change, weights do not."""
     for layer in network.sublayers():
         layer.__class__ = REPLACED.get(type(layer), type(layer))
+
+
+@contextlib.contextmanager
+def substituted(network: nn.Layer) -> Iterator[None]:
+    """The same within the context."""
+    classes = [(layer, type(layer)) for layer in network.sublayers()]
+    substitute(network)
+    try:
+        yield
+    finally:
+        for layer, own in classes:
+            layer.__class__ = own
 
 
 class AdaptivePool(nn.AdaptiveAvgPool2D):

@@ -13,7 +13,7 @@ from .. import config as cfg
 from .. import models
 from ..errors import ConfigError, ExportError
 from ..models.input_check import preserved
-from . import to_onnx
+from . import convertible, to_onnx
 from .bench import TURNS, Measurement
 from .engines import Engine, OnnxRuntime
 
@@ -37,7 +37,7 @@ def engine(network: nn.Layer, input_shape: tuple[int, int, int], threads: int) -
 
     Errors: ConfigError if it cannot be exported.
     """
-    with TemporaryDirectory() as folder, preserved(network):
+    with TemporaryDirectory() as folder, preserved(network), convertible.substituted(network):
         network.eval()
         file = Path(folder) / "model.onnx"
         try:

@@ -104,13 +104,14 @@ class Line:
 
 
 def lines(curves: Sequence[Line], y_title: str) -> str:
-    """Metrics of several runs over the optimizer steps."""
-    shown = [line for line in curves if line.points]
-    across = axis([step for line in shown for step in line.points], LEFT, WIDTH - RIGHT, 0.0)
-    up = axis(_typical([value for line in shown for value in line.points.values()]), HEIGHT - BOTTOM, TOP)
+    """Metrics of several runs over the optimizer steps; values that are not finite are left out."""
+    finite = [(line, {step: value for step, value in line.points.items() if math.isfinite(value)}) for line in curves]
+    shown = [(line, points) for line, points in finite if points]
+    across = axis([step for _, points in shown for step in points], LEFT, WIDTH - RIGHT, 0.0)
+    up = axis(_typical([value for _, points in shown for value in points.values()]), HEIGHT - BOTTOM, TOP)
     parts = _frame(across, up, "optimizer step", y_title)
-    for line in shown:
-        places = [(across(step), up(value)) for step, value in thinned(line.points) if math.isfinite(value)]
+    for line, points in shown:
+        places = [(across(step), up(value)) for step, value in thinned(points)]
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         parts.append(
             f'<g class="line {_color(line.color)}" data-run="{escape(line.label)}">'
@@ -189,11 +190,11 @@ def thinned(points: Mapping[int, float]) -> list[tuple[int, float]]:
 
 
 def _typical(values: Sequence[float]) -> list[float]:
-    """Finite values without outliers so large that all others would lie on a line."""
-    finite = sorted(value for value in values if math.isfinite(value)) or [0.0]
-    most = finite[min(len(finite) - 1, int(0.99 * len(finite)))]
-    middle = finite[len(finite) // 2]
-    return [value for value in finite if value <= most + 2 * abs(most - middle)]
+    """Values without outliers so large that all others would lie on a line."""
+    ordered = sorted(values) or [0.0]
+    most = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+    middle = ordered[len(ordered) // 2]
+    return [value for value in ordered if value <= most + 2 * abs(most - middle)]
 
 
 def _color(number: int | None) -> str:

@@ -18,11 +18,14 @@ def dist(logits: Tensor, peer: Tensor, beta: float, gamma: float, temperature: f
 
     Both parts are 1 - Pearson's correlation between the network's and the peer's probabilities at temperature T: inter
     over the classes of an image, averaged over images; intra over the images of a class, averaged over classes. Intra
-    sees only the images that are computed at once. Logits are float [N, K]; returns a scalar.
+    sees only the images that are computed at once, and is 0 for a single image. Logits are float [N, K]; returns a
+    scalar.
     """
     own, other = (log_probabilities(values / temperature).exp() for values in (logits, peer))
-    inter, intra = 1 - _correlation(own, other), 1 - _correlation(own.t(), other.t())
-    return temperature**2 * (beta * inter + gamma * intra)
+    loss = beta * (1 - _correlation(own, other))
+    if len(own) > 1:
+        loss = loss + gamma * (1 - _correlation(own.t(), other.t()))
+    return temperature**2 * loss
 
 
 def _correlation(own: Tensor, other: Tensor) -> Tensor:

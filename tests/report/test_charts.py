@@ -48,6 +48,21 @@ def test_a_thinned_line_keeps_its_end_and_its_mean():
     assert sum(value for _, value in thinned[:-1]) / (len(thinned) - 1) == pytest.approx(3, abs=0.1)
 
 
+def test_values_that_are_not_finite_take_no_others_with_them():
+    whole = {step: 1.0 for step in range(10_000)}
+    gaps = whole | {step: math.nan for step in range(0, 10_000, 3)} | {1: math.inf}
+    never = dict.fromkeys(range(9), math.nan)
+    drawn = [
+        charts.Line(label, "", points, 0) for label, points in (("1", whole), ("2", gaps), ("3", never), ("4", {}))
+    ]
+    root = ElementTree.fromstring(charts.lines(drawn, "loss"))
+    counts = {
+        group.get("data-run"): group.find("path").get("d").count("L") for group in root.findall(".//g[@data-run]")
+    }
+    assert counts.keys() == {"1", "2"}
+    assert counts["2"] > charts.POINTS / 2
+
+
 def test_one_value_far_from_all_others_does_not_flatten_them():
     points = {step: 1 + step / 1000 for step in range(1, 500)} | {0: 1e9}
     svg = charts.lines([charts.Line("1", "", points, 0)], "loss")

@@ -127,6 +127,11 @@ def test_logits_are_standardized_before_the_temperature():
 def test_images_that_are_alone_have_no_relations():
     own, other = paddle.randn([1, 5]), paddle.randn([1, 7])
     assert float(relations.rkd(own, other, 1.0, 1.0)) == 0
+    # Those of its classes remain.
+    correlation = np.corrcoef(softmax(own.numpy() / 2)[0], softmax(other.numpy()[:, :5] / 2)[0])[0, 1]
+    assert float(relations.dist(own, other[:, :5], 1.5, 0.5, 2.0)) == pytest.approx(
+        4 * 1.5 * (1 - correlation), rel=1e-4
+    )
 
 
 def test_relations_of_features_are_those_of_their_means_and_layers_add_up():
