@@ -54,6 +54,8 @@ KEYS_OF_NULL = re.compile(r"'NoneType' object has no attribute 'get'\s+full_key:
 
 #: Where OmegaConf's messages name the key, also of errors that are not its own.
 FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)
+#: A name in the braces of a mapping in quotes, which Hydra does not read.
+QUOTED_NAME = re.compile(r"""([{,]\s*)(["'])([^"']*)\2(?=\s*:)""")
 
 
 def register() -> None:
@@ -269,6 +271,8 @@ def _unreadable(error: OverrideParseException, overrides: Sequence[str]) -> Conf
     if not equals:
         return not_overrides.error_of(error.override, overrides)
     message = f"{error.override} cannot be parsed as an override: {_first_line(error)}\n"
+    if (unquoted := QUOTED_NAME.sub(r"\1\3", value)) != value:
+        return ConfigError(f"{message}Names in braces have no quotes: {terminal.words([f'{key}={unquoted}'])}")
     message += f"If the value is text, quote it for Hydra and for the shell: {terminal.pasted(key, value)}"
     if "," in value:
         several = ",".join(terminal.quoted(one.strip()) for one in value.split(","))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from paddle import nn
 
 from .. import config as cfg
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from . import bits, lsq, patterns, pruning, ptq, qat, ranges, shapes, slim, statistics
 
 __all__ = [
@@ -42,6 +42,12 @@ def check_patterns(networks: Iterable[nn.Layer], settings: cfg.Compression) -> N
         layers = [name for network in every for name in ranges.candidates(network, quantize)]
         rounded = [name for name in layers if not patterns.matches(name, quantize.skip)]
         named |= {"quantize.skip": (quantize.skip, layers), "quantize.layer_bits": (quantize.layer_bits, rounded)}
+        for pattern in quantize.layer_bits:
+            if patterns.any_of(layers, pattern) and not patterns.any_of(rounded, pattern):
+                raise ConfigError(
+                    f"compression.quantize.layer_bits: '{pattern}' matches only layers that compression.quantize.skip "
+                    "leaves in float. Remove it from one of the two."
+                )
     for key, (chosen, names) in named.items():
         patterns.check(f"compression.{key}", chosen, dict.fromkeys(names))
 

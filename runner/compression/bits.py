@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from math import ceil
 
 import numpy as np
 import paddle
@@ -43,7 +44,7 @@ def check(network: nn.Layer, settings: cfg.Quantization, names: list[str]) -> di
         if least > budget * sum(sizes.values()):
             raise ConfigError(
                 f"compression.quantize.average_weight_bits={budget:g}: with {BY_NAME} the layers have at least "
-                f"{least / sum(sizes.values()):.2f} bits on average. Raise it, or name fewer layers."
+                f"{ceil(1000 * least / sum(sizes.values())) / 1000:g} bits on average. Raise it, or name fewer layers."
             )
     return bits
 

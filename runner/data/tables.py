@@ -134,10 +134,15 @@ def text(path: str) -> str:
     """
     content = read_bytes(path)
     try:
-        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        decoded = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{path}:{line}: not UTF-8 text. Save the file as UTF-8.") from error
+    before, zero, _ = decoded.partition("\0")
+    if zero:
+        line = before.count("\n") + 1
+        raise DataError(f"{path}:{line}: a zero byte, which text does not have. Save the file as UTF-8.")
+    return decoded
 
 
 def _lines(path: str, config: cfg.FileList, problems: Problems) -> Rows:
@@ -241,13 +246,14 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
 
     If it names them by numbers, from 0, there is no header; columns of Parquet always have names.
     """
-    rows, wanted = Rows(path, names=config.label_columns or None, several=bool(config.label_columns)), _columns(config)
+    rows, keys = Rows(path, names=config.label_columns or None, several=bool(config.label_columns)), _keys(config)
+    wanted = _columns(config)
     line, header = next(entries, (0, []))
     has_names = path.lower().endswith(parquet.SUFFIXES)
     if header and not has_names and all(name.isdecimal() for name in wanted):
         entries, header = itertools.chain([(line, header)], entries), [str(number) for number in range(len(header))]
-    remedy = "" if has_names else ", without a header by their numbers from 0"
-    places = [_place(header, name, path, remedy) for name in wanted] if header else []
+    remedy = "" if has_names else ", without a header by its number from 0"
+    places = [_place(header, name, path, f"{key}{remedy}") for key, name in zip(keys, wanted, strict=True) if header]
     of_labels = [header[place] for place in places[1 : 1 + len(config.label_columns)]]
     if len(set(of_labels)) < len(of_labels):
         raise DataError(f"{path}: data.label_columns names a column twice. Its columns: {', '.join(of_labels)}.")
@@ -277,16 +283,22 @@ def _columns(config: cfg.FileList) -> list[str]:
     return [config.path_column, *labels, *filter(None, (config.split_column, config.group_column))]
 
 
-def _place(header: list[str], name: str, path: str, remedy: str) -> int:
-    """The index of a column by its name; case is ignored if that is unambiguous."""
+def _keys(config: cfg.FileList) -> list[str]:
+    """The key that names each of the columns."""
+    labels = ["data.label_columns"] * len(config.label_columns) or ["data.label_column"]
+    others = [f"data.{key}" for key in ("split_column", "group_column") if getattr(config, key)]
+    return ["data.path_column", *labels, *others]
+
+
+def _place(header: list[str], name: str, path: str, how: str) -> int:
+    """The index of a column by its name; case is ignored if that is unambiguous. `how` to name it, for the error."""
     exact = [place for place, column in enumerate(header) if column == name]
     places = exact or [place for place, column in enumerate(header) if column.lower() == name.lower()]
     if len(places) != 1:
-        what = "several columns" if places else "no column"
-        raise DataError(
-            f"{path} has {what} '{name}'.{nearest(name, header)} Columns: {', '.join(header)}. Name them in "
-            f"data.path_column and data.label_column{remedy}."
-        )
+        columns = f"Columns: {', '.join(header)}."
+        if places:
+            raise DataError(f"{path} has several columns '{name}'. {columns} Give each a name of its own.")
+        raise DataError(f"{path} has no column '{name}'.{nearest(name, header)} {columns} Name it in {how}.")
     return places[0]
 
 

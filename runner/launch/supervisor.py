@@ -140,8 +140,15 @@ def prepare(config: cfg.Config, directory: Path, overrides: list[str], tags: dic
                 f"{directory} already holds a run. Continue it: checkpoint.resume=auto. For a new one choose another "
                 "folder: hydra.run.dir=DIR"
             )
-        before = store.read(directory / CONFIG)
-        changed = compatible.check(before, config, str(directory), runs.overrides(directory))
+        try:
+            before = store.read(directory / CONFIG)
+            changed = compatible.check(before, config, str(directory), runs.overrides(directory))
+        except ConfigError:
+            # One that was refused before it had read its data has nothing to continue.
+            if not runs.forget_refused(directory):
+                raise
+            again = False
+    if again:
         done = results.read(directory / RESULT, whole=True)
         if done and runs.state(directory).status == "FINISHED" and not changed.keys() & set(compatible.LENGTH):
             return False

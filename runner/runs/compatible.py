@@ -59,7 +59,8 @@ def check(stored: cfg.Config, wanted: cfg.Config, where: str, overrides: list[st
         raise ConfigError(
             f"{where} cannot be continued with another config:{listed}{more}\n"
             f"It was started with: {terminal.words(repeated) or '(no overrides)'}\n"
-            "Repeat those, or start a new run from its weights: checkpoint.init_from=RUN"
+            "Repeat those, or start a new run elsewhere (hydra.run.dir=DIR), from these weights if there are any: "
+            "checkpoint.init_from=RUN"
         )
     return {key: new for key, (_, new) in changed.items()}
 

@@ -51,6 +51,10 @@ CONFIG_ERRORS = [
     (["name=" + "x" * 300], ["name has 300 bytes"]),
     (["hydra.run.dir=a/b/" + "x" * 300], ["255 bytes"]),
     (["model.kwargs.a=b c)"], ["cannot be parsed", "\"model.kwargs.a='b c)'\""]),
+    (
+        ["compression=fpgm", "+compression.prune.ratios={\"*\":0.5,'out': 0.1}"],
+        ["cannot be parsed", "'+compression.prune.ratios={*:0.5,out: 0.1}'"],
+    ),
     (["optimizer.lr=fast"], ["optimizer.lr", "could not be converted to Float"]),
     (["train.ema.enabled=true"], ["train.ema is a single value and has no key 'enabled'. Write train.ema=VALUE"]),
     (["optimizer=adam"], ["no optimizer=adam", "Did you mean 'adamw'?", "momentum"]),

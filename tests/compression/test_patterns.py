@@ -37,7 +37,10 @@ def test_a_pattern_may_be_of_one_of_several_networks(settings):
     [
         (quantized(skip=["fist"]), "compression.quantize.skip: 'fist' matches no layer. Did you mean 'first'"),
         (quantized(layer_bits={"conv": 4}), "compression.quantize.layer_bits: 'conv' matches no layer"),
-        (quantized(skip=["out"], layer_bits={"out": 4}), "compression.quantize.layer_bits: 'out' matches no layer"),
+        (
+            quantized(skip=["out"], layer_bits={"out": 4}),
+            "compression.quantize.layer_bits: 'out' matches only layers that compression.quantize.skip leaves in float",
+        ),
         (pruned(skip=["conv99.*"]), "compression.prune.skip: 'conv99.*' matches no layer"),
         (pruned(ratios={"out": 0.5}), "compression.prune.ratios: 'out' matches no layer"),
     ],

@@ -70,7 +70,7 @@ def test_a_backslash_in_the_name_of_a_file_stays(root):
 def test_of_columns_that_differ_in_case_the_one_that_is_meant_counts(root):
     rows = "".join(f"x,{layouts.label(name)},{name}\n" for name in NAMES)
     assert len(listed(root, "Path,label,path\n" + rows, "list.csv").train) == len(NAMES)
-    with pytest.raises(DataError, match="has several columns 'path'"):
+    with pytest.raises(DataError, match=r"has several columns 'path'\. .*\. Give each a name of its own"):
         listed(root, "Path,label,PATH\n" + rows, "list.csv")
 
 
@@ -393,6 +393,19 @@ def test_missing_files_are_left_out_on_request_and_counted(root):
     source = listed(root, "cat/0.png cat\ndog/7.png dog\ndog/1.png dog\n", on_error=cfg.OnError.skip)
     assert len(source.train) == 2
     assert source.skipped == {"missing files": 1}
+
+
+@pytest.mark.parametrize("content", [b"path,label\na.png,c\0", "path,label\na.png,c".encode("utf-16-le")])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_a_zero_byte_is_named_with_its_line(root, name, content):
+    with pytest.raises(DataError, match=rf"{name}:{2 if content[1] else 1}: a zero byte"):
+        listed(root, content, name)
+
+
+@pytest.mark.parametrize(("key", "name"), [("path_column", "x"), ("label_column", "y"), ("split_column", "z")])
+def test_a_column_that_is_missing_is_named_with_its_key(root, key, name):
+    with pytest.raises(DataError, match=rf"has no column '{name}'\. Columns: .*\. Name it in data\.{key}"):
+        listed(root, "path,label,split\na.png,cat,train\n", "list.csv", **{key: name})
 
 
 @pytest.mark.parametrize(("name", "said"), [("a.txt", "a.txt:2: not UTF-8"), ("a.csv", "a.csv:2: not UTF-8")])

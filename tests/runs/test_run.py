@@ -38,6 +38,13 @@ def test_another_run_takes_the_directory_of_one_that_was_refused(directory):
     assert not list((directory / "ranks").iterdir())
 
 
+def test_another_config_takes_it_where_a_run_should_go_on(directory):
+    ended(directory, "FAILED")
+    assert supervisor.prepare(composed("model=resnet50", "checkpoint.resume=auto"), directory, [], {})
+    assert store.read(directory / CONFIG).model.architecture == "resnet50"
+    assert [event["event"] for event, _ in events(directory)] == ["started"]
+
+
 def test_the_same_run_goes_on_where_it_is_asked_to(directory):
     ended(directory, "FAILED")
     config = composed("model=resnet18", "train.seed=1", "checkpoint.resume=auto")
@@ -58,5 +65,7 @@ def test_a_run_that_read_its_data_or_may_go_on_is_kept(directory, came_to):
     before = (directory / JOURNAL).read_bytes()
     with pytest.raises(ConfigError, match="already holds a run"):
         supervisor.prepare(composed("model=resnet50"), directory, [], {})
+    with pytest.raises(ConfigError, match="cannot be continued with another config"):
+        supervisor.prepare(composed("model=resnet50", "checkpoint.resume=auto"), directory, [], {})
     assert (directory / JOURNAL).read_bytes() == before
     assert runs.config_of(directory).model.architecture == "resnet18"
