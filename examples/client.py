@@ -19,6 +19,8 @@ except ImportError:
         "need onnxruntime and NumPy alone: session.run(['probabilities'], {'pictures': arrays})."
     )
 
+#: What may not be on a line: control characters.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Pillow's decoders of other formats may take memory out of proportion, or run programs.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 # EXIF's orientation, and what turns the picture upright.
@@ -56,7 +58,7 @@ def main(model: str, *photos: str) -> int:
             failed = 1
             continue
         [probabilities] = session.run(["probabilities"], inputs)[0]
-        print(photo, *decided(probabilities, described), sep="\t")
+        print(UNPRINTABLE.sub("\ufffd", photo), *decided(probabilities, described), sep="\t")
     return failed
 
 
@@ -154,7 +156,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 def decided(probabilities: np.ndarray, described: dict[str, str]) -> list[str]:
     """The class and its probability; of a network of several labels those from their thresholds on."""
     # A name can hold what a terminal would obey.
-    classes = [re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", name) for name in json.loads(described["classes"])]
+    classes = [UNPRINTABLE.sub("\ufffd", name) for name in json.loads(described["classes"])]
     best = (-probabilities).argsort(kind="stable")
     if "thresholds" in described:
         thresholds = np.array(json.loads(described["thresholds"]), np.float32)

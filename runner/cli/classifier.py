@@ -10,7 +10,7 @@ from .. import device
 from ..config import store
 from ..config.rules import network_names
 from ..deploy import engines, manifest
-from ..errors import CheckpointError, ConfigError, nearest
+from ..errors import ConfigError, nearest
 from ..files import refuse_links
 from ..runs.journal import CONFIG
 from ..tracking import lookup
@@ -75,12 +75,12 @@ def _of_network(exported: Path, network: str | None) -> Path:
         _require_network(exported.parent, network)
     elif Path(network).name != network or not (other / manifest.MANIFEST).is_file():
         own = manifest.read(exported).network
-        raise CheckpointError(f"{exported} has no network '{network}'. It has: {own}")
+        raise ConfigError(f"{exported} has no network '{network}'. It has: {own}")
     return other
 
 
 def _require_network(directory: Path, network: str) -> None:
-    """Errors: CheckpointError for a network that the run does not train."""
+    """Errors: ConfigError for a network that the run does not train."""
     names = network_names(store.read(directory / CONFIG).mode)
     if network not in names:
-        raise CheckpointError(f"{directory} has no network '{network}'. It has: {', '.join(names)}")
+        raise ConfigError(f"{directory} has no network '{network}'. It has: {', '.join(names)}")

@@ -41,7 +41,8 @@ def _at(place: str) -> Iterator[str]:
     first = next(paths, None)
     if first is None:
         suffixes = ", ".join(sorted(FORMATS))
-        raise DataError(f"{place}: no image was found. Give files, folders or globs ({suffixes}).")
+        named = place or "''"
+        raise DataError(f"{named}: no image was found. Give files, folders or globs ({suffixes}).")
     return itertools.chain([first], paths)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import DataError, nearest
+from ..terminal import printable
 
 #: Separates the labels of a multi-label image: no name contains it.
 BETWEEN = "\0"
@@ -44,7 +45,7 @@ class Problems:
 def listed(names: Iterable[str], count: int = NAMED) -> str:
     """Comma-separated names; of many only the first ones, and how many others there are."""
     names = list(names)
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+    return ", ".join(map(printable, names[:count])) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def refuse_foreign(classes: Mapping[str, Iterable[str]], where: str, remedy: str) -> None:

@@ -56,12 +56,12 @@ def of_list(values: Sequence[object]) -> str | None:
 
 
 def shares(values: Sequence[str]) -> str | None:
-    """The numbers of a soft label, joined; None if one is not a finite number of at least 0."""
+    """The numbers of a soft label, joined; None unless they are finite, at least 0, and one of them above it."""
     try:
-        valid = all(0 <= float(value) < math.inf for value in values)
+        numbers = [float(value) for value in values]
     except ValueError:
         return None
-    return BETWEEN.join(values) if valid else None
+    return BETWEEN.join(values) if all(0 <= one < math.inf for one in numbers) and any(numbers) else None
 
 
 def flagged(values: Sequence[str], names: Sequence[str]) -> str | None:

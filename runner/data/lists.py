@@ -19,7 +19,10 @@ from .splits import FilesOnDisk, ImageFiles, Source
 from .tables import Rows
 
 #: Remedies for wrong lines, and for missing files.
-MEND = "Fix them: a list has `path label` a line, a table the columns data.path_column and data.label_column."
+MEND = (
+    "Fix them: a list has `path label` a line, a table the columns data.path_column and data.label_column (or "
+    "data.label_columns)."
+)
 MISSING = "Paths are relative to data.root, or else to the folder of the list. data.on_error=skip skips them."
 
 

@@ -266,7 +266,11 @@ def _table(path: str, entries: Iterator[tuple[int, list[str]]], config: cfg.File
         split = [labels.pop()] if config.split_column else []
         label = _label(labels, config)
         if not picture or label is None or group == [""]:
-            what = "not numbers of at least 0" if config.labels is cfg.Labels.soft else "neither 0 nor 1"
+            what = (
+                "not numbers of at least 0, one of them above it"
+                if config.labels is cfg.Labels.soft
+                else "neither 0 nor 1"
+            )
             wrong = "no path" if not picture else f"{what}: {', '.join(labels)}"
             problems.add(f"{path}:{line}", "no group" if picture and label is not None else wrong)
             continue

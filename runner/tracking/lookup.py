@@ -10,7 +10,7 @@ from ..config.addresses import KEY
 from ..deploy.manifest import EXPORT, MANIFEST
 from ..errors import CheckpointError
 from ..runs import RUN_ID, summary
-from ..runs.journal import CONFIG, JOURNAL
+from ..runs.journal import CHECKPOINTS, CONFIG, JOURNAL
 
 
 def directory_of(run: str, uri: str, key: str = KEY) -> Path:
@@ -38,6 +38,8 @@ def exported(run: str, uri: str, key: str = KEY) -> Path:
 def no_export(run: str, directory: Path, uri: str, network: str | None = None) -> CheckpointError:
     """The error for a run, in this directory, that has no exported network, with the command that writes one."""
     words = ["--network", network] if network else []
+    if (directory / JOURNAL).is_file() and not (directory / CHECKPOINTS).is_dir():
+        return CheckpointError(f"{run} has neither an exported network nor a checkpoint. Give another run.")
     if (directory / JOURNAL).is_file():
         command = terminal.command("export", terminal.place(directory), *words)
         return CheckpointError(f"{run} has no exported network. Write one: {command}")

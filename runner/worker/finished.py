@@ -165,13 +165,13 @@ class Tested:
 def on_test_images(directory: Path, config: cfg.Config, name: str, pointer: str) -> Tested:
     """One network of a run, with the weights of `final`, `best` or `last`, on its test images.
 
-    Errors: as `load_stage`; CheckpointError for a network that does not exist.
+    Errors: as `load_stage`; ConfigError for a network that does not exist.
     """
     stage, own = load_stage(directory, config, pointer)
     thresholds = own.thresholds
     stage.notes += initial.leaks(own, stage.loaders.source, stage.content, [stage.loaders.measured_on])
     if name not in stage.networks.trained:
-        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(stage.networks.trained)}")
+        raise ConfigError(f"{directory} has no network '{name}'. It has: {', '.join(stage.networks.trained)}")
     ready = _classifier(directory, config, name, stage.networks, stage.loaders.classes, thresholds)
     fitted = {} if ready.temperature is None else {name: ready.temperature}
     evaluation = evaluate(
@@ -216,13 +216,13 @@ class Classifier:
 def classifier(directory: Path, config: cfg.Config, name: str, pointer: str = "final") -> Classifier:
     """One network of a run with the weights of `final`, `best` or `last`. Needs neither its data nor its teacher.
 
-    Errors: CheckpointError.
+    Errors: CheckpointError; ConfigError for a network that the run does not have.
     """
     device.choose(config.train)
     chosen = weights.read(directory, pointer)
     saved = reading.verify(Path(chosen.origin)).state
     if name not in saved.networks:
-        raise CheckpointError(f"{directory} has no network '{name}'. It has: {', '.join(saved.networks)}")
+        raise ConfigError(f"{directory} has no network '{name}'. It has: {', '.join(saved.networks)}")
     networks = models.Networks(
         {name: models.build(cfg.model_of(config, name), len(saved.classes), config.data.channels)}
     )

@@ -239,7 +239,7 @@ def test_numbers_are_names_of_columns_of_parquet(tmp_path, names):
         source = lists.load(config)
         assert (source.classes, list(source.train.names())) == (["cat", "dog"], ["a.png", "b.png"])
         return
-    with pytest.raises(DataError, match=r"no column '0'\. Columns: path, label\. Name them in .*label_column\.$"):
+    with pytest.raises(DataError, match=r"no column '0'\. Columns: path, label\. Name it in data\.path_column\.$"):
         lists.load(config)
 
 

@@ -21,7 +21,7 @@ from ...deploy import engines
 from ...deploy.picture_forms import require_files
 from ...errors import ConfigError, DataError, DiskError, ForeignPath
 from ...files import to_json
-from ...terminal import counted, screen
+from ...terminal import counted, printable, screen
 from .. import pictures
 from ..classifier import classifier_of
 from .arguments import bounded, separate
@@ -233,7 +233,7 @@ def _table(answers: Iterable[Answer], chosen: _Best) -> Table:
             table.add_column(heading, overflow="fold")
         for answer in answers:
             labels = ", ".join(f"{name} {probability:.3f}" for name, probability in chosen(answer)) or "no label"
-            table.add_row(str(answer.picture), "cannot be read" if answer.error else labels)
+            table.add_row(*map(printable, (str(answer.picture), "cannot be read" if answer.error else labels)))
         return table
     for heading in ("image", "class", "probability", *(["then"] if top > 1 else [])):
         table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
@@ -241,5 +241,5 @@ def _table(answers: Iterable[Answer], chosen: _Best) -> Table:
         best = chosen(answer)
         cells = [best[0][0], f"{best[0][1]:.3f}"] if best else ["cannot be read", ""]
         others = ", ".join(f"{name} {probability:.3f}" for name, probability in best[1:])
-        table.add_row(str(answer.picture), *cells, *([others] if top > 1 else []))
+        table.add_row(*map(printable, (str(answer.picture), *cells, *([others] if top > 1 else []))))
     return table

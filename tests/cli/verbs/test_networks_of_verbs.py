@@ -65,7 +65,7 @@ def test_explain_takes_it_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("network", ["student2", "../..", "/", "."])
 def test_a_network_that_a_run_does_not_train_is_refused_with_those_it_has(tmp_path, network, engine):
     store.write(config_of(DISTILLED), tmp_path / "config.yaml")
-    with pytest.raises(CheckpointError, match=rf"has no network '{network}'\. It has: student, student1$"):
+    with pytest.raises(ConfigError, match=rf"has no network '{network}'\. It has: student, student1$"):
         classifier.classifier_of(str(tmp_path), [], engine, network)
 
 
@@ -75,6 +75,9 @@ def test_a_missing_export_is_written_by_the_command_that_is_named(tmp_path, monk
     (tmp_path / "mine").mkdir()
     store.write(config_of(DISTILLED), tmp_path / "mine/config.yaml")
     (tmp_path / "mine" / JOURNAL).touch()
+    with pytest.raises(CheckpointError, match="mine has neither an exported network nor a checkpoint"):
+        classifier.classifier_of("mine", [], "onnxruntime", network)
+    (tmp_path / "mine/checkpoints").mkdir()
     with pytest.raises(CheckpointError, match=rf"python -m runner export mine{option}$"):
         classifier.classifier_of("mine", [], "onnxruntime", network)
 

@@ -247,12 +247,13 @@ def test_a_list_on_standard_input_is_answered_without_paddle(place):
     [
         (
             ["net", "set", "--engine", "onnxruntime", "--network", "student1"],
-            3,
+            2,
             "net/export has no network 'student1'. It has: student",
         ),
         (["net", "set", "trust=true"], 2, "trust=true: an exported file has no config"),
         (["net", "-", "set"], 2, "'-' reads the names from standard input"),
         (["net", "set", "nothing/*.png"], 3, "nothing/*.png: no image was found"),
+        (["net", ""], 3, "'': no image was found"),
         (["nothing", "set"], 3, "There is no run nothing"),
         (["nothing", "set", "--engine", "onnxruntime"], 3, "There is no run nothing"),
     ],
