@@ -6,22 +6,18 @@ import functools
 from collections.abc import Callable
 
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor
 
 from .. import config as cfg
 from ..config.targets import load_target
 from ..errors import ConfigError
 from ..models.taps import Features
-from .hints import hint
+from .hints import hint, pooled
 from .losses import scalar
-from .relations import rkd_of_features
+from .relations import rkd_of_features, unit
 
 #: (layer → maps float32 [N, C, H, W], the peer's in the same order) → scalar
 FeatureLoss = Callable[[Features, Features], Tensor]
-
-#: Smallest squared norm of an attention map: where nothing is active there is no direction, and no gradient.
-LEAST = 1e-24
 
 
 def build(config: cfg.FeatureLoss, key: str = "features") -> FeatureLoss:
@@ -49,20 +45,13 @@ def attention_transfer(features: Features, peer: Features, key: str = "features"
     """
     terms = []
     for (layer, own), (peer_layer, other) in zip(features.items(), peer.items(), strict=True):
-        size = [min(sides) for sides in zip(own.shape[2:], other.shape[2:], strict=True)]
-        if size == [1, 1]:
+        energies = [maps.square().sum(axis=1, keepdim=True) for maps in (own, other)]
+        pair = pooled(*energies), pooled(*reversed(energies))
+        if pair[0].shape[2:] == [1, 1]:
             raise ConfigError(
                 f"{key}=attention_transfer: '{layer}' and the peer's '{peer_layer}' have one pixel in common, so every "
                 f"attention map would be the same. Name earlier layers in {key}.layers, or raise data.image_size."
             )
-        terms.append((_attention(own, size) - _attention(other, size)).square().mean())
+        attention, of_peer = (unit(energy.flatten(1)) for energy in pair)
+        terms.append((attention - of_peer).square().mean())
     return paddle.add_n(terms)
-
-
-def _attention(maps: Tensor, size: list[int]) -> Tensor:
-    """Maps [N, C, H, W] to attentions [N, h·w] of norm 1."""
-    energy = maps.square().sum(axis=1, keepdim=True)
-    if energy.shape[2:] != size:
-        energy = F.adaptive_avg_pool2d(energy, size)
-    flat = energy.flatten(1)
-    return flat * paddle.rsqrt(paddle.clip(flat.square().sum(axis=1, keepdim=True), min=LEAST))

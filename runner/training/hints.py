@@ -70,10 +70,10 @@ def hint(features: Features, peer: Features) -> Tensor:
     width.
     """
     pairs = zip(features.values(), peer.values(), strict=True)
-    return paddle.add_n([(_pooled(own, other) - _pooled(other, own)).square().mean() for own, other in pairs])
+    return paddle.add_n([(pooled(own, other) - pooled(other, own)).square().mean() for own, other in pairs])
 
 
-def _pooled(maps: Tensor, other: Tensor) -> Tensor:
+def pooled(maps: Tensor, other: Tensor) -> Tensor:
     """Maps averaged down to the smaller height and width of the two."""
     size = [min(sides) for sides in zip(maps.shape[2:], other.shape[2:], strict=True)]
     return maps if maps.shape[2:] == size else F.adaptive_avg_pool2d(maps, size)

@@ -30,14 +30,15 @@ def dist(logits: Tensor, peer: Tensor, beta: float, gamma: float, temperature: f
 
 def _correlation(own: Tensor, other: Tensor) -> Tensor:
     """Pearson's correlation of each row with the other's row, averaged over rows [R, C]; 0 for a constant row."""
-    return (_unit(_centred(own)) * _unit(_centred(other))).sum(axis=-1).mean()
+    return (unit(_centred(own)) * unit(_centred(other))).sum(axis=-1).mean()
 
 
 def _centred(rows: Tensor) -> Tensor:
     return rows - rows.mean(axis=-1, keepdim=True)
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors [..., D] of length 1; one without length stays 0, and has no gradient."""
     return vectors * paddle.rsqrt(paddle.clip(vectors.square().sum(axis=-1, keepdim=True), min=LEAST))
 
 
@@ -71,7 +72,7 @@ def _distances(differences: Tensor) -> Tensor:
 
 def _cosines(differences: Tensor) -> Tensor:
     """Cosines [N, N, N] of the angles at image j between images i and k, from differences [N, N, D]."""
-    directions = _unit(differences)
+    directions = unit(differences)
     return paddle.matmul(directions, directions, transpose_y=True)
 
 
