@@ -42,10 +42,10 @@ class Axis:
 
 
 def axis(values: Sequence[float], begin: float, end: float, margin: float = 0.06, wide: bool = False) -> Axis:
-    """An axis with room for all values; with `wide` it is logarithmic if they span a wide range."""
+    """An axis with room for all values, from 0 to 1 without any; with `wide` logarithmic if they span a wide range."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    least, most = min(values), max(values)
+    least, most = min(values, default=0.0), max(values, default=1.0)
     if wide and least > 0 and LOGARITHMIC[0] < most / least < LOGARITHMIC[1]:
         room = (most / least) ** margin
         low, high = least / room, most * room

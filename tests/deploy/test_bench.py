@@ -239,6 +239,9 @@ def test_a_server_that_is_away_does_not_fail_the_measurement(tmp_path, calls, ca
 
 def test_a_run_without_an_export_is_named_with_its_remedy(run):
     (run / "export" / "model.json").unlink()
+    with pytest.raises(CheckpointError, match="run has neither an exported network nor a checkpoint"):
+        verb.main(["run"])
+    (run / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match="run has no exported network.*python -m runner export run") as error:
         verb.main(["run"])
     assert error.value.exit_code == 3

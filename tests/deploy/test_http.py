@@ -336,7 +336,7 @@ def test_a_folder_without_an_export_and_a_port_that_is_taken_are_refused(tmp_pat
     assert command(["serve", str(tmp_path / "nowhere")]) == 3
     assert f"There is no run {tmp_path / 'nowhere'}" in (message := capsys.readouterr().err)
     assert "`python -m runner runs`" in message
-    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "checkpoints").mkdir(parents=True)
     for name in ("config.yaml", JOURNAL):
         (tmp_path / "my run" / name).touch()
     assert command(["serve", str(tmp_path / "my run")]) == 3

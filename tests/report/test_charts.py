@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.report import charts
@@ -30,11 +30,14 @@ def test_costs_that_span_much_are_drawn_by_their_logarithm():
     assert not charts.axis([1, 20], 0, 100, wide=True).log
 
 
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=2, max_size=700))
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=700))
+@example([math.inf, math.nan])
 def test_a_line_of_any_values_is_valid_svg_within_its_panel(found):
     svg = charts.lines([charts.Line("1", "<a> & b", dict(enumerate(found)), 3)], "loss")
     root = ElementTree.fromstring(svg)
-    path = root.find(".//g[@data-run='1']/path").get("d")
+    line = root.find(".//g[@data-run='1']/path")
+    assert (line is not None) == any(map(math.isfinite, found))
+    path = "" if line is None else line.get("d")
     places = re.findall(r"([\d.-]+) ([\d.-]+)", path)
     assert len(places) <= charts.POINTS + 1
     assert all(0 <= float(x) <= charts.WIDTH and 0 <= float(y) <= charts.HEIGHT for x, y in places)
