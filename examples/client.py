@@ -19,6 +19,8 @@ except ImportError:
         "need onnxruntime and NumPy alone: session.run(['probabilities'], {'pictures': arrays})."
     )
 
+#: Exit code where a file cannot be read, as `predict` has it.
+UNREADABLE = 3
 #: What may not be on a line: control characters.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Pillow's decoders of other formats may take memory out of proportion, or run programs.
@@ -43,10 +45,10 @@ def main(model: str, *photos: str) -> int:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     except Exception as error:
         print(f"{model} cannot be read as a network: {error}", file=sys.stderr)
-        return 1
+        return UNREADABLE
     if [one.name for one in session.get_inputs()] != ["pictures"]:
         print(f"{model} does not take pictures. Export it with deploy.preprocess=inside.", file=sys.stderr)
-        return 1
+        return UNREADABLE
     described = session.get_modelmeta().custom_metadata_map
     failed = 0
     for photo in photos:
@@ -55,7 +57,7 @@ def main(model: str, *photos: str) -> int:
         except Exception as error:
             # Decoders end in whatever they meet.
             print(f"{photo} cannot be read: {error}", file=sys.stderr)
-            failed = 1
+            failed = UNREADABLE
             continue
         [probabilities] = session.run(["probabilities"], inputs)[0]
         print(UNPRINTABLE.sub("\ufffd", photo), *decided(probabilities, described), sep="\t")
@@ -169,5 +171,6 @@ def decided(probabilities: np.ndarray, described: dict[str, str]) -> list[str]:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit("usage: python client.py model.pictures.onnx photo.jpg …")
+        print("usage: python client.py model.pictures.onnx photo.jpg …", file=sys.stderr)
+        sys.exit(2)
     sys.exit(main(*sys.argv[1:]))

@@ -163,7 +163,7 @@ def test_a_client_names_what_it_cannot_read_and_answers_the_rest(tmp_path):
     Image.fromarray(helpers.picture(40, 60)).save(tmp_path / "icon.png", format="ICO")
     done, rows = client(tmp_path, "model.onnx", "gone.png", "cut.png", "a.png", "text.png", "icon.png")
     assert [row[0] for row in rows] == ["a.png"]
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert [line.partition(" cannot be read: ")[0] for line in done.stderr.splitlines()] == [
         "gone.png", "cut.png", "text.png", "icon.png",
     ]  # fmt: skip
@@ -172,11 +172,11 @@ def test_a_client_names_what_it_cannot_read_and_answers_the_rest(tmp_path):
         ("export/model.onnx", "Export it with deploy.preprocess=inside"),
     ):  # fmt: skip
         done, rows = client(tmp_path, model, "a.png")
-        assert (done.returncode, rows) == (1, [])
+        assert (done.returncode, rows) == (3, [])
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
     done, _ = client(tmp_path, "model.onnx")
-    assert (done.returncode, done.stderr) == (1, "usage: python client.py model.pictures.onnx photo.jpg …\n")
+    assert (done.returncode, done.stderr) == (2, "usage: python client.py model.pictures.onnx photo.jpg …\n")
 
 
 def test_without_pillow_a_client_says_so_and_what_needs_none():
