@@ -16,6 +16,8 @@ from .rounding import levels_of
 TRIED = np.linspace(0.05, 1.0, 96)[::-1]
 #: Values that a bin needs on average for divergences that are not those of chance.
 VALUES_PER_BIN = 64
+#: Squared error, in those of the best range, that the range with the least divergence may have: 6 dB, or one bit.
+MOST_ERROR = 4.0
 
 
 class Largest:
@@ -73,9 +75,10 @@ class Histogram:
                 within = np.cumsum(counts)
                 last = float(np.searchsorted(within, self.percentile * within[-1])) + 1
             case Algorithm.kl:
+                tried = _accurate(counts, self.levels)
                 while len(counts) > 1 and counts.sum() < VALUES_PER_BIN * len(counts):
                     counts = _halved(counts)
-                last = _least(divergence, counts, self.levels)
+                last = _least(divergence, counts, self.levels, tried)
             case _:
                 last = _least(squared_error, counts, self.levels)
         return min(self.largest, math.ldexp(last / len(counts), self.exponent))
@@ -117,10 +120,26 @@ def _integers(counts: np.ndarray, levels: int, width: float) -> np.ndarray:
     return np.minimum(np.round((np.arange(len(counts)) + 0.5) * levels / width), levels)
 
 
-def _least(loss: Callable[[np.ndarray, int, float], float], counts: np.ndarray, levels: int) -> float:
+def _least(
+    loss: Callable[[np.ndarray, int, float], float], counts: np.ndarray, levels: int, tried: np.ndarray = TRIED
+) -> float:
     """The width in bins of the range with the least loss."""
-    widths = (np.flatnonzero(counts)[-1] + 1) * TRIED
-    return float(min(widths, key=lambda width: loss(counts, levels, width)))
+    return float(min(_last(counts) * tried, key=lambda width: loss(counts, levels, width)))
+
+
+def _accurate(counts: np.ndarray, levels: int) -> np.ndarray:
+    """Those of the tried ranges whose squared error is not far from the least.
+
+    Divergence does not count how far a value is moved. Where most of them are alike, as those of a constant background
+    are, it is least when these are rounded well and all others are clipped.
+    """
+    errors = np.array([squared_error(counts, levels, width) for width in _last(counts) * TRIED])
+    return TRIED[errors <= MOST_ERROR * errors.min()]
+
+
+def _last(counts: np.ndarray) -> int:
+    """Number of bins up to the last that has a value."""
+    return int(np.flatnonzero(counts)[-1]) + 1
 
 
 def _halved(counts: np.ndarray) -> np.ndarray:
