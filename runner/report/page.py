@@ -253,13 +253,14 @@ def _fronts(order: Sequence[Run], colors: dict[str, int | None]) -> list[dict[st
         if len(points) < 2:
             continue
         front = set(verdict.front_of(points, order, column))
+        shown = [run for run in order if run.label in points]
         dots = [
             charts.Dot(run.label, run.title, column.value(run.final) or 0, verdict.reached(run, metric, column),
                        colors[run.label], run.label in front)
-            for run in order if run.label in points
+            for run in shown
         ]  # fmt: skip
         labels = ", ".join(sorted(front, key=int))
-        svg = charts.scatter(dots, column.title, f"test {metric.title}")
+        svg = charts.scatter(dots, column.title, verdict.reached_title(shown, metric, column))
         fronts.append({"svg": svg, "front": labels, "cost": column.heading})
     return fronts
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..terminal import printable, say
-from . import costs, subject
+from . import costs, subject, verdict
 from .figures import boxes, plain_texts
 from .subject import Run
 
@@ -41,13 +41,14 @@ def _draw(runs: Sequence[Run], path: Path) -> bool:
     largest = max(run.final["size_mb"] for run in shown)
     colors = colormaps["tab10"]
     for number, run in enumerate(shown):
-        place = run.final["latency_ms_p50"], run.final[metric.name]
+        place = run.final["latency_ms_p50"], verdict.reached(run, metric, costs.LATENCY)
         area = 40 + 600 * run.final["size_mb"] / largest
         panel.scatter(*place, s=area, color=colors(number % 10), alpha=0.65)
         if len(shown) <= LISTED:
             panel.annotate(run.label, place, ha="center", va="center", fontsize=8)
     title = f"{metric.title} and latency; area: size of the file"
-    panel.set(xlabel=costs.LATENCY.title, ylabel=f"test {metric.title}", title=title)
+    reached = verdict.reached_title(shown, metric, costs.LATENCY)
+    panel.set(xlabel=costs.LATENCY.title, ylabel=reached, title=title)
     panel.grid(alpha=0.3)
     panel.margins(0.15)
     # The legend's markers have one size; areas mean file sizes only in the plot.

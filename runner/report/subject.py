@@ -62,9 +62,8 @@ class Run:
 
     @property
     def short(self) -> str:
-        """`3: cls qat`: only the values, for a legend."""
-        values = " ".join(text.partition("=")[2] or text for text in self.own)
-        return f"{self.label}: {shortened(values) or self.name}"
+        """`3: cls qat lr=0.1`, for a legend: of choices only the values, of keys the last part."""
+        return f"{self.label}: {shortened(' '.join(map(_short, self.own))) or self.name}"
 
     @property
     def result(self) -> Result | None:
@@ -264,6 +263,14 @@ def measure(subjects: Sequence[Run]) -> str:
     for run in subjects:
         run.final |= latencies.get(run.name, {})
     return engine
+
+
+def _short(override: str) -> str:
+    """An override without what its value says already: the name of a group, or the groups that a key is in."""
+    key, is_value, value = override.partition("=")
+    if not is_value:
+        return override
+    return f"{key.rpartition('.')[2]}={value}" if "." in key else value
 
 
 def shortened(text: str) -> str:

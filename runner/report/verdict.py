@@ -147,6 +147,12 @@ def reached(run: Run, metric: Metric, column: costs.Column) -> float:
     return float(run.final.get(name, run.final.get(metric.name, math.nan)))
 
 
+def reached_title(runs: Sequence[Run], metric: Metric, column: costs.Column) -> str:
+    """What `reached` is of these runs, for the axis of a chart."""
+    is_of_file = any(reached(run, metric, column) != run.final.get(metric.name, math.nan) for run in runs)
+    return f"test {metric.title}" + (" of the file" if is_of_file else "")
+
+
 def front_of(points: dict[str, tuple[float, float]], runs: Sequence[Run], column: costs.Column) -> list[str]:
     """Labels of the points that none beats by more than noise."""
     return costs.front(points, [0, column.noise_in(run.final for run in runs)])

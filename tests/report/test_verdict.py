@@ -143,6 +143,19 @@ def test_beside_the_bytes_of_a_file_stands_what_that_file_reaches(tmp_path):
     found = [run(tmp_path, number, 0.9, 0.9, **values) for number, values in enumerate(sizes)]
     assert verdict.pareto_points(found, costs.SIZE) == {"0": (0.5, -3.0), "1": (0.9, -6.0)}
     assert {top1 for top1, _ in verdict.pareto_points(found, costs.MACS).values()} == {0.9}
+    top1 = subject.compared_by(found)
+    titles = [verdict.reached_title(found, top1, column) for column in (costs.SIZE, costs.LATENCY, costs.MACS)]
+    assert titles == ["test top-1 of the file", "test top-1 of the file", "test top-1"]
+    assert verdict.reached_title(found[1:], top1, costs.SIZE) == "test top-1"
+
+
+def test_a_legend_has_the_keys_of_numbers_and_of_choices_the_values(tmp_path):
+    one = run(tmp_path, 3, 0.9, 0.9)
+    one.own = ["experiment=compress/ptq", "compression.quantize.bias_correction=true", "optimizer.lr=0.1", "~mimic",
+               "model@mode.teacher=resnet50"]  # fmt: skip
+    assert one.short == "3: compress/ptq bias_correction=true lr=0.1 ~mimic teacher=resnet50"
+    one.own = []
+    assert one.short == "3: run 3"
 
 
 def test_a_cheaper_run_within_one_standard_error_is_named(tmp_path):

@@ -13,7 +13,7 @@ from ... import terminal
 from ...config.keys import expanded
 from ...errors import CheckpointError, ConfigError, Damaged
 from ...report import page, subject
-from ...runs import RUN_ID, journal, summary, sweep
+from ...runs import RUN_ID, find, journal, summary, sweep
 from ...terminal import screen
 from .arguments import add_uri, make_folder, page_path
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
         prog="runner report",
         description="Compare runs in a page that works offline, and in a Markdown file next to it.",
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run directories, MLflow run ids, folders of sweeps")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run directories, folders of runs, MLflow run ids")
     parser.add_argument("--experiment", metavar="NAME", help="all runs of an MLflow experiment")
     add_uri(parser)
     parser.add_argument(
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if bool(options.runs) == bool(options.experiment):
-        raise ConfigError("Name runs, the folder of a sweep, or an experiment: runner report RUN… | --experiment NAME")
+        raise ConfigError("Name runs, a folder of them, or an experiment: runner report RUN… | --experiment NAME")
     output = page_path(options.output or _default(options.runs))
     page.targets(output)
     runs, title = _found(options)
@@ -87,12 +87,14 @@ def _directories(named: str, uri: str) -> list[Path]:
         from ...tracking import rebuilt
 
         return [rebuilt.run(uri, named)]
-    if not any(os.path.lexists(path / name) for name in (journal.CONFIG, journal.JOURNAL)):
-        raise CheckpointError(
-            f"There is no run {named}: it is not a run directory, a sweep folder or an MLflow run id. "
-            "`python -m runner runs` lists the runs of this folder."
-        )
-    return [path]
+    if any(os.path.lexists(path / name) for name in (journal.CONFIG, journal.JOURNAL)):
+        return [path]
+    if found := [*find(path)]:
+        return found
+    raise CheckpointError(
+        f"There is no run {named}: it is not a run directory, a folder of runs or an MLflow run id. "
+        "`python -m runner runs` lists the runs of this folder."
+    )
 
 
 def _name(directory: Path) -> str:
