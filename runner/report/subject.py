@@ -62,7 +62,7 @@ class Run:
 
     @property
     def short(self) -> str:
-        """`3: cls qat lr=0.1`, for a legend: of choices only the values, of keys the last part."""
+        """`3: cls qat optimizer.lr=0.1`, for a legend: of choices only the values, of keys the last parts."""
         return f"{self.label}: {shortened(' '.join(map(_short, self.own))) or self.name}"
 
     @property
@@ -266,11 +266,11 @@ def measure(subjects: Sequence[Run]) -> str:
 
 
 def _short(override: str) -> str:
-    """An override without what its value says already: the name of a group, or the groups that a key is in."""
+    """The value of a choice, or the last two parts of a key with its value."""
     key, is_value, value = override.partition("=")
     if not is_value:
         return override
-    return f"{key.rpartition('.')[2]}={value}" if "." in key else value
+    return f"{'.'.join(key.split('.')[-2:])}={value}" if "." in key else value
 
 
 def shortened(text: str) -> str:
