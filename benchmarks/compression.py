@@ -257,7 +257,7 @@ def table(seeds: list[dict[str, dict[str, Any]]]) -> int:
             name,
             f"{np.mean([one['final']['top1'] for one in runs]):.4f}",
             spread(lost),
-            f"{np.mean(files):.2f}" if files else "",
+            harness.rounded(float(np.mean(files)), 2) if files else "",
             spread(agreements) + " %" if agreements else "",
             f"{macs:.2f}",
             f"{parameters:.2f}",
@@ -321,7 +321,8 @@ def of_file(run: dict[str, Any], what: str, *precisions: str) -> float | None:
 
 def spread(values: list[float]) -> str:
     """Mean, smallest and largest."""
-    return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    mean, least, most = (harness.rounded(value, 2) for value in (float(np.mean(values)), min(values), max(values)))
+    return f"{mean} ({least} to {most})"
 
 
 if __name__ == "__main__":

@@ -84,8 +84,13 @@ def behind(scores: comparisons.Scores) -> dict[str, str]:
         difference = differences.get(row)
         said[row] = "best" if row not in differences else "one seed says nothing"
         if difference:
-            said[row] = f"{difference.mean:.4f} ({'real' if difference.is_real else 'noise'})"
+            said[row] = f"{rounded(difference.mean, 4)} ({'real' if difference.is_real else 'noise'})"
     return said
+
+
+def rounded(value: float, digits: int) -> str:
+    """A number with so many decimals; what rounds to zero has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
