@@ -145,7 +145,8 @@ def _not_a_switch(argument: str, key: str, types: set[Any]) -> str:
     named = [f"{key}={choice}" for choice in choices().get(key, [])]
     named += [f"~{key} for none"] if getattr(Config, key, "") is None else []
     below = [f"{key}.{field.name}" for hint in types for field in fields(hint) if field.name != "kind"]
-    return f"{argument}: '{key}' is a config group, not an on/off switch. Valid: {', '.join([*named, *below])}"
+    what = "is a config group" if named else "has keys of its own"
+    return f"{argument}: '{key}' {what}, and is not an on/off switch. Valid: {', '.join([*named, *below])}"
 
 
 def _types(key: str) -> set[Any]:
