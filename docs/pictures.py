@@ -1,8 +1,7 @@
 """Makes the pictures of the README and docs/ from real runs: `python -m docs.pictures [--out docs/images]`.
 
-`result.png` is a terminal at the end of a run; `mlflow_compare.png` and
-`mlflow_chart.png` are MLflow on the runs of a small sweep, `report.png` is the top of its report. Everything happens in
-a temporary folder and on 127.0.0.1.
+`result.png` is a terminal at the end of a run; `mlflow_compare.png` and `mlflow_chart.png` are MLflow on the runs of a
+small sweep, `report.png` is the top of its report. Everything happens in a temporary folder and on 127.0.0.1.
 Needs Linux with tmux and Chromium, and about five minutes on two CPU cores.
 """
 
@@ -31,8 +30,7 @@ from rich.text import Text
 from tests.browser import Browser
 
 COLUMNS, LINES = 110, 26
-EPOCHS = 8
-RUN = f"python -m runner mode=cls_distill model=mobilenet_v3_small_x0_5 schedule=cosine train.epochs={EPOCHS}"
+RUN = "python -m runner mode=cls_distill model=mobilenet_v3_small_x0_5 schedule=cosine train.epochs=8"
 SWEEP = "mode=cls,cls_distill compression=none,qat,fpgm model=mobilenet_v3_small_x0_5 name=digits"
 SMALL = "optimizer.lr=0.01 schedule=cosine data.batch_size=32 train.epochs=10"
 #: What the comparison and the charts of MLflow show, chosen in its page as a person would.
@@ -99,7 +97,7 @@ def main() -> None:
         with server(folder) as address, Browser(folder / "profile") as browser:
             draw(browser, end, folder / "terminal.html", out / "result.png")
             compare(browser, address + comparison, out / "mlflow_compare.png")
-            experiment = re.search(r"experiments=%5B%22(\d+)%22", comparison)[1]
+            experiment = found(r"experiments=%5B%22(\d+)%22", comparison)
             page = f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
             charts(browser, page, out / "mlflow_chart.png")
             [report] = folder.rglob("report.html")
@@ -120,6 +118,12 @@ def until(look: Callable[[], Any], seconds: float, what: str) -> Any:
     sys.exit(f"Waited {seconds:.0f} s in vain for {what}.")
 
 
+def found(pattern: str, text: str) -> str:
+    """The first group of a pattern's first match. Errors: SystemExit without any."""
+    match = re.search(pattern, text, re.MULTILINE)
+    return match[1] if match else sys.exit(f"There is no {pattern} in:\n{text}")
+
+
 def stop(process: subprocess.Popen[Any], how: signal.Signals) -> None:
     """End a process; kill it where it does not end by itself."""
     process.send_signal(how)
@@ -129,8 +133,8 @@ def stop(process: subprocess.Popen[Any], how: signal.Signals) -> None:
         process.kill()
 
 
-def terminal(folder: Path) -> tuple[str, str]:
-    """The screens, as ANSI text, in the middle and at the end of a run that was typed into a shell."""
+def terminal(folder: Path) -> str:
+    """The screen, as ANSI text, at the end of a run that was typed into a shell."""
     tmux = ["tmux", "-u", "-f", os.devnull, "-S", str(folder / "tmux")]
     environment = ENVIRONMENT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -147,8 +151,7 @@ def terminal(folder: Path) -> tuple[str, str]:
     try:
         until(lambda: screen(r"^\$"), 20, "the shell's prompt")
         call("send-keys", RUN, "Enter")
-        middle = until(lambda: screen(f"^epoch {EPOCHS // 2 + 1}/"), 300, "the middle of the run")
-        return middle, until(lambda: screen("^Compare "), 300, "the end of the run")
+        return until(lambda: screen("^Compare "), 300, "the end of the run")
     finally:
         call("kill-server")
 
@@ -157,7 +160,7 @@ def sweep(folder: Path) -> str:
     """Run the sweep; the path of the comparison that it prints."""
     command = [sys.executable, "-m", "runner", "-m", *SWEEP.split(), *SMALL.split()]
     printed = subprocess.check_output(command, cwd=folder, env=ENVIRONMENT, timeout=900, text=True)
-    return re.search(r"^Compare  http://[^/]+(/\S+)", printed, re.MULTILINE)[1]
+    return found(r"^Compare  http://[^/]+(/\S+)", printed)
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def _fields(kind: type) -> list[tuple[Any, str]]:
     return [(field, meanings.get(field.name, "")) for field in dataclasses.fields(kind)]
 
 
-def _below(kind: type) -> list[type]:
+def _below(kind: Any) -> list[Any]:
     return [one for sub in kind.__subclasses__() for one in (sub, *_below(sub))]
 
 

@@ -77,9 +77,9 @@ def needs(distribution: metadata.Distribution, extras: set[str]) -> list[Require
 def licence(distribution: metadata.Distribution) -> str:
     """The licence by what the package says of itself: an SPDX expression where it can be told, else its own words."""
     about = distribution.metadata
-    if expression := about.get("License-Expression"):
-        return expression.strip()
-    text = (about.get("License") or "").strip()
+    if "License-Expression" in about:
+        return about["License-Expression"].strip()
+    text = about["License"].strip() if "License" in about else ""
     first = text.splitlines()[0].strip() if text else ""
     if spdx := WORDS.get(first.lower().rstrip(".")):
         return spdx
@@ -120,9 +120,10 @@ def bill(found: dict[str, metadata.Distribution], extras: set[str]) -> dict[str,
 def component(distribution: metadata.Distribution) -> dict[str, Any]:
     """One entry of a bill."""
     spoken = licence(distribution)
+    licences: list[dict[str, Any]]
     if spoken in IDENTIFIERS:
         licences = [{"license": {"id": spoken}}]
-    elif distribution.metadata.get("License-Expression"):
+    elif "License-Expression" in distribution.metadata:
         licences = [{"expression": spoken}]
     else:
         licences = [{"license": {"name": spoken}}]
