@@ -33,6 +33,9 @@ ALTOGETHER, FEWEST = 30_000, 30
 #: Overrides by which a run goes on where it was, or must not; with another run's name in their place it begins there.
 CONTINUING = ("checkpoint.resume=auto", "checkpoint.resume=never")
 
+#: Choices that do not say of what: several config groups have them.
+COMMON = ("none", "off", "default", "custom", "rkd")
+
 
 @dataclass
 class Run:
@@ -266,11 +269,11 @@ def measure(subjects: Sequence[Run]) -> str:
 
 
 def _short(override: str) -> str:
-    """The value of a choice, or the last two parts of a key with its value."""
+    """A choice that says of what group it is, or the last two parts of a key with its value."""
     key, is_value, value = override.partition("=")
-    if not is_value:
-        return override
-    return f"{'.'.join(key.split('.')[-2:])}={value}" if "." in key else value
+    if "." in key and is_value:
+        return f"{'.'.join(key.split('.')[-2:])}={value}"
+    return value if is_value and value not in COMMON else override
 
 
 def shortened(text: str) -> str:
