@@ -35,7 +35,7 @@ SWEEP = "mode=cls,cls_distill compression=none,qat,fpgm model=mobilenet_v3_small
 SMALL = "optimizer.lr=0.01 schedule=cosine data.batch_size=32 train.epochs=10"
 #: What the comparison and the charts of MLflow show, chosen in its page as a person would.
 PARAMETERS, METRICS = ["mode", "compression"], ["final/macs", "final/latency_ms_p50", "final/top1"]
-CHARTS = "^train/(loss|top1|lr)$|^val/student/"
+CHARTS = "^train/(loss|top1|lr)$|^val/student/(loss|top1|macro_f1)$"
 
 ENVIRONMENT = os.environ | {"LANG": "C.UTF-8", "COLORTERM": "truecolor", "MLFLOW_DISABLE_TELEMETRY": "true"}
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
@@ -93,13 +93,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         end = terminal(folder)
-        comparison = sweep(folder)
+        comparison, curves = sweep(folder)
         with server(folder) as address, Browser(folder / "profile") as browser:
             draw(browser, end, folder / "terminal.html", out / "result.png")
             compare(browser, address + comparison, out / "mlflow_compare.png")
-            experiment = found(r"experiments=%5B%22(\d+)%22", comparison)
-            page = f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
-            charts(browser, page, out / "mlflow_chart.png")
+            charts(browser, address + curves, out / "mlflow_chart.png")
             [report] = folder.rglob("report.html")
             browser.open(report.as_uri(), 1280, 1440, 1.25)
             time.sleep(1)
@@ -156,11 +154,11 @@ def terminal(folder: Path) -> str:
         call("kill-server")
 
 
-def sweep(folder: Path) -> str:
-    """Run the sweep; the path of the comparison that it prints."""
+def sweep(folder: Path) -> list[str]:
+    """Run the sweep; the paths that it prints of MLflow's comparison and of its charts."""
     command = [sys.executable, "-m", "runner", "-m", *SWEEP.split(), *SMALL.split()]
     printed = subprocess.check_output(command, cwd=folder, env=ENVIRONMENT, timeout=900, text=True)
-    return found(r"^Compare  http://[^/]+(/\S+)", printed)
+    return [found(rf"^{page} +http://[^/]+(/\S+)", printed) for page in ("Compare", "Charts")]
 
 
 @contextlib.contextmanager
