@@ -12,9 +12,8 @@ from ..terminal import counted
 from . import costs
 from .subject import Run
 
-#: Costs that decide between runs of equal values, which two measurements agree on, with what counts as equal: names of
-#: other lengths change a file by some bytes.
-DECISIVE = {costs.SIZE: 0.01, costs.MACS: 0.0}
+#: Costs that decide between runs of equal values, which two measurements agree on, with what counts as equal.
+DECISIVE = {column: column.noise for column in (costs.SIZE, costs.MACS)}
 
 
 @dataclass(frozen=True)

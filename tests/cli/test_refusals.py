@@ -33,7 +33,7 @@ CONFIG_ERRORS = [
     (["mode=cls", "--train.seed=3"], ["--train.seed=3: unknown option"]),
     (["train.epochs", "=", "3"], ["KEY=VALUE without spaces"]),
     (["Train.Epochs=3"], ["Did you mean train.epochs=3?"]),
-    (["deploy=false"], ["deploy=false", "config group", "deploy.formats"]),
+    (["deploy=false"], ["deploy=false", "has keys of its own", "deploy.formats"]),
     (["experiment=nope"], ["no experiment=nope"]),
     (["+experiment=nope"], ["no experiment=nope", "digits/best"]),
     (["debug=nope"], ["no debug=nope", "fast_dev_run"]),

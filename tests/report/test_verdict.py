@@ -149,6 +149,11 @@ def test_beside_the_bytes_of_a_file_stands_what_that_file_reaches(tmp_path):
     assert verdict.reached_title(found[1:], top1, costs.SIZE) == "test top-1"
 
 
+def test_a_file_that_is_smaller_by_a_name_is_not_on_the_front(tmp_path):
+    found = [run(tmp_path, 0, 0.9, 0.93, size_mb=1.2095), run(tmp_path, 1, 0.9, 0.9, size_mb=1.2088)]
+    assert verdict.front_of(verdict.pareto_points(found, costs.SIZE), found, costs.SIZE) == ["0"]
+
+
 def test_a_legend_has_the_keys_of_numbers_and_of_choices_the_values(tmp_path):
     one = run(tmp_path, 3, 0.9, 0.9)
     one.own = [
