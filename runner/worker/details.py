@@ -39,12 +39,9 @@ class Tested:
 
 
 def write(directory: Path, run: Experiment, tested: Tested, journal: Journal) -> None:
-    """Write all of them. Errors: OSError for a full disk; else a picture that fails is a note."""
+    """Write all of them but the plots. Errors: OSError for a full disk; else a picture that fails is a note."""
     predictions = tested.evaluation.predictions["student"]
     split, classes = run.training.loaders.test.split, run.training.loaders.classes
-    if run.config.train.plots:
-        with errors_as_notes(directory, journal, "no plots were drawn"):
-            _draw(directory, run, tested.evaluation, journal)
     files.write_json(directory / PER_CLASS, _per_class(run, tested))
     journal.artifact(PER_CLASS)
     with errors_as_notes(directory, journal, "the worst mistakes were not kept"):
@@ -59,8 +56,13 @@ def write(directory: Path, run: Experiment, tested: Tested, journal: Journal) ->
         journal.artifact(COMPRESSION)
 
 
+def draw(directory: Path, run: Experiment, evaluation: Evaluation, journal: Journal) -> None:
+    """Draw the student's plots. Errors: OSError for a full disk; else a plot that fails is a note."""
+    with errors_as_notes(directory, journal, "no plots were drawn"):
+        _draw(directory, run, evaluation, journal)
+
+
 def _draw(directory: Path, run: Experiment, evaluation: Evaluation, journal: Journal) -> None:
-    """The student's plots."""
     from ..report import figures
     from . import plots
 

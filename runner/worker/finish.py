@@ -59,6 +59,10 @@ def finish(directory: Path, run: Experiment, journal: Journal, ending: Ending, s
     if run.config.deploy.formats:
         measured, recommended = _deploy(directory, run, tested, reference, journal)
         final |= measured
+    if run.config.train.plots:
+        # What the export needed is freed before Matplotlib is loaded.
+        device.restore_malloc()
+        details.draw(directory, run, tested.evaluation, journal)
     _log(journal, training, "final", final)
     progress = training.progress
     if best is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +47,28 @@ def draw(
     classes = [printable(name) for name in classes]
     history = curves(directory)
     with plain_texts("".join(classes)):
-        figures = {
-            "learning_curves": learning_curves(history, metrics),
-            "learning_rate": learning_rate(history),
-            # Multi-label runs have no confusion matrix.
-            **({"confusion_matrix": confusion_matrix(confusion, classes)} if confusion.ndim == 2 else {}),
-            "mistakes": mistakes(predictions, split, classes),
+        figures: dict[str, Callable[[], Figure | None]] = {
+            "learning_curves": lambda: learning_curves(history, metrics),
+            "learning_rate": lambda: learning_rate(history),
+            "mistakes": lambda: mistakes(predictions, split, classes),
+            "rounding": lambda: compressed.rounding(network),
         }
-        return _save(folder, figures, network, plan)
+        # Multi-label runs have no confusion matrix.
+        if confusion.ndim == 2:
+            figures["confusion_matrix"] = lambda: confusion_matrix(confusion, classes)
+        if plan:
+            figures["pruning"] = lambda: compressed.pruning(plan)
+        return [path for name, make in figures.items() if (path := _save(folder / f"{name}.png", make()))]
 
 
-def _save(folder: Path, figures: dict[str, Figure], network: nn.Layer, plan: dict[str, Any]) -> list[Path]:
-    if plan:
-        figures["pruning"] = compressed.pruning(plan)
-    if rounded := compressed.rounding(network):
-        figures["rounding"] = rounded
-    paths = []
-    for name, figure in figures.items():
-        path = folder / f"{name}.png"
-        # Higher compression takes longer than drawing.
-        figure.savefig(path, dpi=110, bbox_inches="tight", pil_kwargs={"compress_level": 1})
-        paths.append(path)
-    return paths
+def _save(path: Path, figure: Figure | None) -> Path | None:
+    if figure is None:
+        return None
+    # Higher compression takes longer than drawing.
+    figure.savefig(path, dpi=110, bbox_inches="tight", pil_kwargs={"compress_level": 1})
+    # Its panels refer to each other, and would be in memory beside the next ones.
+    figure.clear()
+    return path
 
 
 def learning_curves(history: dict[str, dict[int, float]], metrics: Sequence[Metric]) -> Figure:
@@ -113,7 +113,11 @@ def confusion_matrix(confusion: np.ndarray, classes: list[str]) -> Figure:
     side = min(12.0, 2.5 + 0.42 * len(classes))
     figure = Figure(figsize=(side, side))
     panel = figure.subplots()
-    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # An image would be resampled, which takes several times the memory of the plot.
+    edges = np.arange(len(classes) + 1) - 0.5
+    panel.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)
+    panel.set_aspect("equal")
+    panel.invert_yaxis()
     if len(classes) <= NUMBERED_CLASSES:
         places = range(len(classes))
         panel.set_xticks(places, classes, rotation=45, ha="right")
