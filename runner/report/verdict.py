@@ -143,14 +143,18 @@ def pareto_points(subjects: Sequence[Run], column: costs.Column) -> dict[str, tu
 
 def reached(run: Run, metric: Metric, column: costs.Column) -> float:
     """A final metric; beside bytes or latency, which are of the recommended file, that of the file if it is known."""
-    name = f"exported_{metric.name}" if column in (costs.SIZE, costs.LATENCY) else metric.name
-    return float(run.final.get(name, run.final.get(metric.name, math.nan)))
+    return float(run.final.get(_reached_name(run, metric, column), math.nan))
 
 
 def reached_title(runs: Sequence[Run], metric: Metric, column: costs.Column) -> str:
     """What `reached` is of these runs, for the axis of a chart."""
-    is_of_file = any(reached(run, metric, column) != run.final.get(metric.name, math.nan) for run in runs)
+    is_of_file = any(_reached_name(run, metric, column) != metric.name for run in runs)
     return f"test {metric.title}" + (" of the file" if is_of_file else "")
+
+
+def _reached_name(run: Run, metric: Metric, column: costs.Column) -> str:
+    of_file = f"exported_{metric.name}"
+    return of_file if column in (costs.SIZE, costs.LATENCY) and of_file in run.final else metric.name
 
 
 def front_of(points: dict[str, tuple[float, float]], runs: Sequence[Run], column: costs.Column) -> list[str]:

@@ -89,7 +89,7 @@ def _directories(named: str, uri: str) -> list[Path]:
         return [rebuilt.run(uri, named)]
     if any(os.path.lexists(path / name) for name in (journal.CONFIG, journal.JOURNAL)):
         return [path]
-    if found := [*find(path)]:
+    if path.is_dir() and (found := [*find(path)]):
         return found
     raise CheckpointError(
         f"There is no run {named}: it is not a run directory, a folder of runs or an MLflow run id. "

@@ -29,3 +29,7 @@ def test_a_folder_is_all_runs_below_it(config_of, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no run .*empty: it is not a run directory, a folder of runs"):
         report.main([str(tmp_path / "empty"), "--output", str(tmp_path / "page.html")])
+    capsys.readouterr()
+    with pytest.raises(CheckpointError, match="no run .*nowhere"):
+        report.main([str(tmp_path / "nowhere"), "--output", str(tmp_path / "page.html")])
+    assert capsys.readouterr().err == ""
